@@ -1,0 +1,102 @@
+# Everything a reader needs; `make` alone lists it.
+
+PYTHON ?= python3
+PROFILE ?= laptop
+DATASET ?= auto
+ENV ?= venv
+
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help setup report page notebook test tensorboard clean
+
+# Some systems set ENV for their own use, so only a value given to make is checked.
+ifeq ($(origin ENV),command line)
+ifeq ($(filter venv active,$(ENV)),)
+$(error ENV=$(ENV): expected venv or active)
+endif
+endif
+ifeq ($(ENV),active)
+PY := python
+SETUP = command -v python >/dev/null || { echo "error: ENV=active, but no python on PATH: activate an environment first" >&2; exit 1; }; python hnetlib/bootstrap.py --active
+else
+PY := .venv/bin/python
+SETUP = command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: install Python 3.11 or later, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }; $(PYTHON) hnetlib/bootstrap.py
+endif
+
+# Notebooks run in another directory, so a relative place is taken from here.
+define make_absolute
+ifneq ($$($(1)),)
+override $(1) := $$(if $$(filter /% ~%,$$($(1))),$$($(1)),$$(CURDIR)/$$($(1)))
+export $(1)
+endif
+endef
+$(foreach place,HNETLIB_DATA HNETLIB_RUNS HNETLIB_LOGS,$(eval $(call make_absolute,$(place))))
+
+# This checkout's hnetlib, whichever is installed.
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
+BUILD := report/build/$(PROFILE)-$(DATASET)
+EXECUTED := $(NOTEBOOKS:notebooks/%=$(BUILD)/%)
+LIBRARY := $(filter-out hnetlib/bootstrap.py,$(wildcard hnetlib/*.py hnetlib/*.mplstyle)) report/execute.py
+CHOSEN := $(firstword $(filter notebooks/$(NB)_%.ipynb notebooks/0$(NB)_%.ipynb notebooks/$(NB).ipynb,$(NOTEBOOKS)))
+NAMES := $(NOTEBOOKS:notebooks/%.ipynb=%)
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## "; print "Goals:" } \
+	  /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 } \
+	  /^#: / { options = options "  " substr($$0, 4) "\n" } \
+	  END { printf "Options:\n%s", options }' Makefile
+#: PROFILE=laptop       size of the runs: smoke (two minutes), laptop, ... (see hnetlib/config.py)
+#: DATASET=auto         mnist, digits, or auto: MNIST, the bundled digits where it can't be had
+#: NB=05 PARAMS="..."   for notebook: which one, and parameters as in "-p num_tasks 20 -p beta 0.05"
+#: PYTHON=python3       Python that makes .venv
+#: ENV=active           use the active environment instead of making .venv
+#: HNETLIB_DATA, HNETLIB_RUNS, HNETLIB_LOGS   other places for data/, runs/ and logs/
+
+setup: ## make or update .venv from requirements.lock (other goals do it when needed)
+	@$(SETUP)
+
+report: ## run every notebook, then make report/build/report.html
+	@$(SETUP) --quiet
+	@dataset=$$($(PY) -m hnetlib.resolve "$(PROFILE)" "$(DATASET)") && \
+	  $(MAKE) --no-print-directory page PROFILE="$(PROFILE)" DATASET="$$dataset"
+
+page: $(EXECUTED)
+	@$(PY) report/build.py --profile "$(PROFILE)" --dataset "$(DATASET)" --out report/build/report.html $(EXECUTED)
+	@printf 'The report: %s\n' "$$PWD/report/build/report.html"
+
+# Executed again when its source or the library changed, but not for a change in another notebook.
+$(EXECUTED): $(BUILD)/%.ipynb: notebooks/%.ipynb $(LIBRARY)
+	@$(PY) report/execute.py $< $@ -p profile "$(PROFILE)" -p dataset "$(DATASET)"
+
+# One after the other, in the order of their numbers.
+define run_after_previous
+$(1): | $(previous)
+previous := $(1)
+endef
+$(foreach notebook,$(EXECUTED),$(eval $(call run_after_previous,$(notebook))))
+
+notebook: ## run one notebook anew: NB=05 PARAMS="-p num_tasks 20 -p beta 0.05"
+	@test -n "$(CHOSEN)" || { echo "error: NB=$(NB): expected one of $(NAMES)" >&2; exit 1; }
+	@$(SETUP) --quiet
+	@$(PY) report/execute.py --check $(CHOSEN) - -p profile - -p dataset - $(PARAMS)
+	@dataset=$$($(PY) -m hnetlib.resolve "$(PROFILE)" "$(DATASET)") && \
+	  $(PY) report/execute.py $(CHOSEN) $(CHOSEN:notebooks/%=report/build/notebook/%) \
+	    -p profile "$(PROFILE)" -p dataset "$$dataset" $(PARAMS)
+
+test: ## check style (ruff) and properties (pytest)
+	@$(SETUP) --quiet
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest
+
+tensorboard: ## show the training logs in a browser, at 127.0.0.1
+	@$(SETUP) --quiet
+	$(PY) -m tensorboard.main --host 127.0.0.1 --logdir "$${HNETLIB_LOGS:-logs}"
+
+clean: ## remove report/build; runs, logs, data and .venv stay
+	@rm -rf report/build
+	@echo "removed report/build (executed notebooks and the page); runs, logs, data and .venv stay"
