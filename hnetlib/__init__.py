@@ -1,0 +1,7 @@
+"""Continual learning with hypernetworks: the small library behind the report."""
+
+from hnetlib.config import Config, make_config
+from hnetlib.hypernet import Hypernetwork, hypernetize
+from hnetlib.regularizer import TaskRegularizer
+
+__all__ = ["Config", "Hypernetwork", "TaskRegularizer", "hypernetize", "make_config"]

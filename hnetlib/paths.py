@@ -1,0 +1,36 @@
+"""Where data sets, runs and logs live on disk.
+
+Each place has a default inside the project and an environment variable that moves it:
+`HNETLIB_DATA`, `HNETLIB_RUNS`, `HNETLIB_LOGS`.
+"""
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def project_root() -> Path:
+    """The checkout this package is imported from, or the working directory if it was installed."""
+    checkout = PACKAGE.parent
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+def data_dir() -> Path:
+    """Root for torchvision: MNIST's four files are in `<data_dir>/MNIST/raw`."""
+    return _place("HNETLIB_DATA", "data")
+
+
+def runs_dir() -> Path:
+    """One directory per training run: its config, metrics, accuracy matrix and checkpoint."""
+    return _place("HNETLIB_RUNS", "runs")
+
+
+def logs_dir() -> Path:
+    """TensorBoard logs."""
+    return _place("HNETLIB_LOGS", "logs")
+
+
+def _place(variable: str, default: str) -> Path:
+    chosen = os.environ.get(variable)
+    return Path(chosen).expanduser().resolve() if chosen else project_root() / default
