@@ -1,0 +1,196 @@
+"""`Config`: every setting of a run, validated once; and the named profiles that fill it in."""
+
+import os
+from dataclasses import asdict, dataclass, fields
+from typing import Literal, get_args
+
+import torch
+
+from hnetlib.targets import make_target
+
+Dataset = Literal["mnist", "digits"]
+Split = Literal["test", "validation"]
+Snapshot = Literal["before_task", "at_learning"]
+Penalty = Literal["rows", "tasks", "all"]
+LrSchedule = Literal["cosine", "constant"]
+NUM_PIXELS = {"mnist": 28 * 28, "digits": 8 * 8}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of one continual learning run. Wrong values raise a one-line ValueError."""
+
+    profile: str = "laptop"
+    """Named set of defaults these settings started from."""
+    dataset: Dataset = "mnist"
+    """Images: real MNIST, or scikit-learn's bundled 8x8 digits."""
+    split: Split = "test"
+    """What accuracy is measured on: the test images, or training images held out for choices."""
+    num_tasks: int = 100
+    """Tasks learned one after the other; each is one fixed permutation of the pixels."""
+    steps_per_task: int = 400
+    """Optimiser steps on each task."""
+    first_task_factor: int = 2
+    """Steps on the first task, which also teaches to generate, as a multiple of steps_per_task."""
+    batch_size: int = 256
+    """Images in a training batch."""
+    lr: float = 1e-3
+    """Adam's learning rate (at the start of a task, where a schedule lowers it)."""
+    lr_schedule: LrSchedule = "cosine"
+    """Learning rate within a task: falling to 0 along half a cosine, or constant."""
+    beta: float = 0.3
+    """Weight of the penalty for changing what old tasks' tokens generate; 0 switches it off."""
+    snapshot: Snapshot = "before_task"
+    """Old weights the penalty holds on to: generated before the current task, or when learned."""
+    penalty: Penalty = "rows"
+    """What the penalty sums over at each step: drawn (task, chunk) pairs, drawn tasks, or all."""
+    penalty_size: int = 60
+    """How many pairs ("rows") or old tasks ("tasks") are drawn at each step; "all" ignores it."""
+    task_token_dim: int = 64
+    """Length of a task token."""
+    chunk_token_dim: int = 32
+    """Length of a chunk token."""
+    num_chunks: int = 10
+    """Chunks in which the target's weights are generated."""
+    hnet_hidden: tuple[int, ...] = (200, 250, 350)
+    """Hidden layer sizes of the hypernetwork."""
+    target: str = "mlp-100"
+    """Network whose weights are generated: mlp-<size>-<size>..., lenet-300-100 or conv-lenet."""
+    seed: int = 0
+    """Seed of the starting weights, tokens, batches and drawn penalties."""
+    permutation_seed: int = 0
+    """Seed of the tasks' permutations; choices are made at 1000 and above."""
+    threads: int = 1
+    """CPU threads of PyTorch; from the command line and notebooks: all available cores."""
+    device: str = "cpu"
+    """Where to compute: cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        for name in ("dataset", "split", "snapshot", "penalty", "lr_schedule"):
+            allowed = get_args(_FIELD_TYPES[name])
+            _check(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}", self)
+        for name in _WHOLE_AT_LEAST_1:
+            _check(name, _is_int(getattr(self, name), 1), "a whole number of at least 1", self)
+        for name in ("seed", "permutation_seed"):
+            _check(name, _is_int(getattr(self, name), 0), "a whole number of at least 0", self)
+        _check("lr", _is_number(self.lr) and self.lr > 0, "a number above 0", self)
+        _check("beta", _is_number(self.beta) and self.beta >= 0, "a number of at least 0", self)
+        hidden = self.hnet_hidden
+        sound = isinstance(hidden, (tuple, list)) and all(_is_int(size, 1) for size in hidden)
+        _check("hnet_hidden", sound and len(hidden) > 0, "layer sizes of at least 1", self)
+        object.__setattr__(self, "hnet_hidden", tuple(hidden))
+        _check("device", self.device in ("cpu", "cuda"), "cpu or cuda", self)
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: expected cpu, since PyTorch finds no CUDA here, got cuda")
+        limit = f"at most one chunk for each of the target's {self.num_weights} weights"
+        _check("num_chunks", self.num_chunks <= self.num_weights, limit, self)
+
+    @property
+    def num_pixels(self) -> int:
+        """Pixels of one image."""
+        return NUM_PIXELS[self.dataset]
+
+    @property
+    def num_weights(self) -> int:
+        """P, the number of weights of the target."""
+        with torch.device("meta"):
+            target = make_target(self.target, self.num_pixels)
+        return sum(p.numel() for p in target.parameters())
+
+    def steps(self, task: int) -> int:
+        """Optimiser steps on this task."""
+        return self.steps_per_task * (self.first_task_factor if task == 0 else 1)
+
+    def as_dict(self) -> dict:
+        """Plain JSON-ready settings."""
+        return asdict(self) | {"hnet_hidden": list(self.hnet_hidden)}
+
+
+_FIELD_TYPES = {field.name: field.type for field in fields(Config)}
+_WHOLE_AT_LEAST_1 = [
+    field.name
+    for field in fields(Config)
+    if field.type is int and field.name not in ("seed", "permutation_seed")
+]
+
+# Each profile lists what differs from the defaults above, which are those of `laptop`.
+PROFILES: dict[str, dict] = {
+    "laptop": {},
+    "smoke": {
+        "num_tasks": 3,
+        "steps_per_task": 60,
+        "first_task_factor": 3,
+        "batch_size": 64,
+        "lr": 3e-3,
+        "hnet_hidden": (32, 32),
+        "task_token_dim": 8,
+        "chunk_token_dim": 8,
+        "num_chunks": 5,
+        "target": "mlp-32",
+        "penalty_size": 10,
+    },
+    # Tokens of 50 and 40 chunks: the founding description's "standard scenario", in which the
+    # hypernetwork has fewer numbers than the network it generates.
+    "standard": {
+        "target": "mlp-300",
+        "num_chunks": 40,
+        "task_token_dim": 50,
+        "chunk_token_dim": 50,
+        "hnet_hidden": (25,),
+    },
+}
+DIGITS: dict[str, dict] = {}  # what a profile changes when it runs on the bundled digits
+
+
+def make_config(profile: str = "laptop", dataset: str = "auto", **settings) -> Config:
+    """The profile's settings, with each given setting that is not None in their place.
+
+    `dataset="auto"` is resolved here, after everything else was found sound. Raises a one-line
+    ValueError.
+    """
+    unknown = sorted(set(settings) - set(_FIELD_TYPES))
+    if unknown:
+        raise ValueError(f"settings: expected names among {', '.join(_FIELD_TYPES)}, got {unknown}")
+    given = {name: value for name, value in settings.items() if value is not None}
+    Config(**defaults(profile, dataset) | given)  # wrong settings stop before data is looked for
+    return Config(**defaults(profile, resolve_dataset(profile, dataset)) | given)
+
+
+def defaults(profile: str, dataset: str) -> dict:
+    """A profile's own settings on a data set ("auto": those on MNIST), not validated yet."""
+    _choice("profile", profile, tuple(PROFILES))
+    _choice("dataset", dataset, ("auto", *get_args(Dataset)))
+    chosen = {"profile": profile, "dataset": dataset, "threads": available_cores()}
+    chosen |= PROFILES[profile] | (DIGITS.get(profile, {}) if dataset == "digits" else {})
+    return chosen | {"dataset": "mnist"} if dataset == "auto" else chosen
+
+
+def resolve_dataset(profile: str, dataset: str) -> str:
+    """What "auto" means: MNIST if it can be had, else the digits; always those for `smoke`."""
+    from hnetlib import data  # loads torchvision: only when needed
+
+    _choice("dataset", dataset, ("auto", *get_args(Dataset)))
+    return "digits" if (profile, dataset) == ("smoke", "auto") else data.resolve_dataset(dataset)
+
+
+def available_cores() -> int:
+    """CPU cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check(name: str, sound: bool, expected: str, config: Config) -> None:
+    if not sound:
+        raise ValueError(f"{name}: expected {expected}, got {getattr(config, name)!r}")
+
+
+def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+
+
+def _is_int(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value < float("inf")

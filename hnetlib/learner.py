@@ -1,0 +1,177 @@
+"""The continual training loop: one task after another, old ones held by the regulariser."""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from hnetlib import evaluation, runs
+from hnetlib.config import Config
+from hnetlib.data import load_data
+from hnetlib.hypernet import Hypernetwork, hypernetize
+from hnetlib.progress import Progress
+from hnetlib.regularizer import TaskRegularizer
+from hnetlib.targets import make_target
+from hnetlib.tasks import PermutedTasks, seeded_generator
+from hnetlib.tracking import Tracker
+
+LOG_EVERY = 50  # optimiser steps between two points of the training curves
+
+
+def train_or_load(config: Config, progress: bool = True) -> runs.Run:
+    """The finished run of this config: read from disk, resumed, or trained from the start."""
+    prepare_torch(config)
+    data = load_data(config.dataset, config.split, config.device)
+    run = runs.Run("hnet", config, data.checksum)
+    if not run.finished:
+        with run.locked():
+            run.start()
+            Learner(config, PermutedTasks(data, config.num_tasks, config.permutation_seed)).train(
+                run, Progress(config.num_tasks, run.name, shown=progress)
+            )
+    return run
+
+
+def load_hnet(run: runs.Run) -> Hypernetwork:
+    """The trained hypernetwork of a finished run, with its tokens."""
+    hnet = build_hnet(run.config)
+    hnet.load_state_dict(run.load_checkpoint(run.config.device)["hnet"])
+    return hnet
+
+
+def build_hnet(config: Config) -> Hypernetwork:
+    """The untrained hypernetwork of a config; its starting values depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        hnet = hypernetize(
+            make_target(config.target, config.num_pixels),
+            num_tasks=config.num_tasks,
+            num_chunks=config.num_chunks,
+            task_token_dim=config.task_token_dim,
+            chunk_token_dim=config.chunk_token_dim,
+            hnet_hidden=config.hnet_hidden,
+        )
+    return hnet.to(config.device)
+
+
+def prepare_torch(config: Config) -> None:
+    """PyTorch's global settings for a run: its threads, and the same bytes each time."""
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # slow, and nothing here reads it
+
+
+@dataclass
+class Learner:
+    """Trains one hypernetwork on a sequence of tasks."""
+
+    config: Config
+    tasks: PermutedTasks
+    hnet: Hypernetwork = field(init=False)
+    regularizer: TaskRegularizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hnet = build_hnet(self.config)
+        self.regularizer = TaskRegularizer(
+            self.hnet,
+            snapshot=self.config.snapshot,
+            penalty=self.config.penalty,
+            penalty_size=self.config.penalty_size,
+        )
+
+    def train(self, run: runs.Run, progress: Progress) -> None:
+        """Learns all tasks, or those a checkpoint of `run` leaves; writes its results."""
+        num_tasks = self.config.num_tasks
+        state = self._restore(run)
+        R, first_task, seconds = state["R"].numpy(), state["num_learned"], state["seconds"]
+        tracker = Tracker(run, state["history"])
+        for task in range(first_task, num_tasks):
+            start = time.perf_counter()
+            self.learn_task(task, tracker)
+            learned = time.perf_counter()
+            R[task, : task + 1] = evaluation.evaluate_task_aware(self.hnet, self.tasks, task + 1)
+            seconds["train"] += learned - start
+            seconds["eval"] += time.perf_counter() - learned
+            tracker.add("tasks/accuracy", R[task, : task + 1].mean(), task + 1)
+            tracker.add("tasks/learning_accuracy", R[task, task], task + 1)
+            tracker.add("tasks/first_task_accuracy", R[task, 0], task + 1)
+            run.save_checkpoint(self._checkpoint(R, task + 1, seconds, tracker.history))
+            progress.update(task + 1, accuracy=R[task, : task + 1].mean())
+        metrics = evaluation.metrics(R)
+        tracker.finish(metrics, R)
+        run.finish(self._results(metrics, R, seconds))
+
+    def learn_task(self, task: int, tracker: Tracker) -> None:
+        """Trains on one task; its token is frozen afterwards."""
+        config, hnet = self.config, self.hnet
+        steps = config.steps(task)
+        generator = seeded_generator(config.seed, task)
+        self.regularizer.begin_task()
+        optimizer = torch.optim.Adam(self._trainable(task), lr=config.lr, fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate(steps))
+        batches = self.tasks.train_batches(task, config.batch_size, steps, generator)
+        for step, (images, labels) in enumerate(batches):
+            task_loss = cross_entropy(hnet.run_target(hnet(task), images), labels)
+            penalty = self.regularizer(generator) if config.beta else torch.zeros(())
+            loss = task_loss + config.beta * penalty
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if step % LOG_EVERY == 0:
+                self._log(tracker, task, step, task_loss.item(), penalty.item())
+        hnet.freeze_token(task)
+        self.regularizer.end_task(task)
+
+    def _trainable(self, task: int) -> list[torch.nn.Parameter]:
+        """Everything but the tokens of other tasks: old ones stay, later ones are not due."""
+        tokens = [token for s, token in enumerate(self.hnet.task_tokens) if s != task]
+        others = {id(token) for token in tokens}
+        return [p for p in self.hnet.parameters() if id(p) not in others]
+
+    def _rate(self, steps: int):
+        if self.config.lr_schedule == "constant":
+            return lambda step: 1.0
+        return lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
+
+    def _log(self, tracker: Tracker, task: int, step: int, loss: float, penalty: float) -> None:
+        before = sum(self.config.steps(earlier) for earlier in range(task))
+        tracker.add("train/cross_entropy", loss, before + step)
+        tracker.add("train/penalty", penalty, before + step)
+
+    def _checkpoint(self, R: np.ndarray, num_learned: int, seconds: dict, history: list) -> dict:
+        return {
+            "hnet": self.hnet.state_dict(),
+            "regularizer": self.regularizer.state(),
+            "R": torch.from_numpy(R),
+            "num_learned": num_learned,
+            "seconds": seconds,
+            "history": history,
+        }
+
+    def _restore(self, run: runs.Run) -> dict:
+        num_tasks = self.config.num_tasks
+        state = run.load_checkpoint(self.config.device)
+        if state is None:
+            nothing = torch.full((num_tasks, num_tasks), float("nan"), dtype=torch.float64)
+            seconds = {"train": 0.0, "eval": 0.0}
+            return {"R": nothing, "num_learned": 0, "seconds": seconds, "history": []}
+        self.hnet.load_state_dict(state["hnet"])
+        self.regularizer.load_state(state["regularizer"])
+        for task in range(state["num_learned"]):
+            self.hnet.freeze_token(task)
+        return state | {"R": state["R"].cpu()}
+
+    def _results(self, metrics: dict, R: np.ndarray, seconds: dict) -> dict:
+        trainable = sum(p.numel() for p in self.hnet.parameters())
+        return {
+            **metrics,
+            "train_seconds": seconds["train"],
+            "eval_seconds": seconds["eval"],
+            "trainable": trainable,
+            "num_weights": self.hnet.num_weights,
+            "R": runs.matrix_rows(R),
+        }

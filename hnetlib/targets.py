@@ -1,0 +1,72 @@
+"""Target networks: plain modules whose weights get generated, unaware of hypernetworks."""
+
+import math
+import re
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """A dense network: images in, one logit per class out.
+
+    `MLP((784, 300, 100, 10))` is LeNet-300-100. Weights start with the variance 2 / fan-in
+    that keeps the size of ReLU features constant (He et al., arXiv 1502.01852), biases at 0.
+    """
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise ValueError(f"sizes: expected at least two positive layer sizes, got {sizes}")
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in pairwise(sizes):
+            linear = nn.Linear(fan_in, fan_out)
+            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+            nn.init.zeros_(linear.bias)
+            layers += [linear, nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])  # no ReLU on the logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of flat images [B, pixels]."""
+        return self.layers(images)
+
+
+class ConvLeNet(nn.Module):
+    """A convolutional LeNet (LeCun et al. 1998; ReLU, max pooling) for flat square images."""
+
+    def __init__(self, image_size: int = 28, num_classes: int = 10) -> None:
+        super().__init__()
+        if image_size < 4 or image_size % 4:
+            raise ValueError(f"image_size: expected a positive multiple of 4, got {image_size}")
+        self.image_size = image_size
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 6, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+        self.classifier = MLP((16 * (image_size // 4) ** 2, 120, 84, num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of flat images [B, image_size ** 2]."""
+        square = images.unflatten(-1, (1, self.image_size, self.image_size))  # [B, 1, S, S]
+        return self.classifier(self.features(square).flatten(1))
+
+
+def make_target(name: str, num_pixels: int, num_classes: int = 10) -> nn.Module:
+    """The target called `name`: "mlp-300-100" (any hidden sizes), "lenet-300-100" or "conv-lenet".
+
+    Raises ValueError for any other name, and where "conv-lenet" gets no square image.
+    """
+    if name == "lenet-300-100":
+        return make_target("mlp-300-100", num_pixels, num_classes)
+    if re.fullmatch(r"mlp(-[1-9]\d*)+", name):
+        hidden = tuple(int(size) for size in name.split("-")[1:])
+        return MLP((num_pixels, *hidden, num_classes))
+    if name == "conv-lenet":
+        return ConvLeNet(math.isqrt(num_pixels), num_classes)
+    raise ValueError(
+        f'target: expected "mlp-<size>-<size>...", "lenet-300-100" or "conv-lenet", got "{name}"'
+    )

@@ -1,0 +1,96 @@
+"""`python -m hnetlib.train`: the full pipeline from a shell.
+
+Learns the tasks of a profile one after the other, evaluates after each, and leaves a run
+directory and a TensorBoard log. The same command again resumes a stopped run, or shows a
+finished one.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from hnetlib.config import PROFILES, Config, defaults, resolve_dataset
+from hnetlib.data import DataError
+from hnetlib.learner import train_or_load
+from hnetlib.paths import project_root
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit status. Wrong settings end with one line and status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        config = parse(arguments)
+    except (ValueError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    run = train_or_load(config)
+    results = run.results
+    print(
+        f"{config.num_tasks} tasks of {config.dataset}, {config.split} images: "
+        f"ACC {results['acc']:.2%}, learning accuracy {results['learning_acc']:.2%}, BWT "
+        f"{100 * results['bwt']:+.2f} points, forgetting {100 * results['forgetting']:.2f} points"
+    )
+    print(
+        f"trained in {results['train_seconds'] / 60:.1f} min, "
+        f"evaluated in {results['eval_seconds'] / 60:.1f} min"
+    )
+    for label, place in (("run", run.directory), ("log", run.log_dir)):
+        print(f"{label}: {_short(place)}")
+    return 0
+
+
+def parse(arguments: list[str]) -> Config:
+    """The config that these arguments ask for; ValueError or DataError if there is none."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--profile", default="laptop")
+    first.add_argument("--dataset", default="auto")
+    chosen, rest = first.parse_known_args(arguments)
+    # "auto" is resolved only when everything else is sound; then the profile may start from other
+    # values, so the arguments are read again
+    Config(**_read(rest, defaults(chosen.profile, chosen.dataset)))
+    dataset = resolve_dataset(chosen.profile, chosen.dataset)
+    return Config(**_read(rest, defaults(chosen.profile, dataset)))
+
+
+@dataclass(frozen=True)
+class _Settings(Config):
+    """A `Config` that is not validated yet, so that its errors stay ours to print."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+def _read(arguments: list[str], start: dict) -> dict:
+    """Settings by name: `start` with the arguments in its place."""
+    settings, unknown = tyro.cli(
+        _Settings,
+        prog="python -m hnetlib.train",
+        description=_DESCRIPTION,
+        args=arguments,
+        default=_Settings(**start),
+        return_unknown_args=True,
+        use_underscores=True,
+    )
+    if unknown:
+        raise ValueError(f"settings: expected those that --help lists, got {unknown[0]}")
+    return vars(settings)
+
+
+_DESCRIPTION = (
+    "Learns the tasks of a profile one after the other, evaluates after each, and leaves a run "
+    "directory and a TensorBoard log. The same command again resumes a stopped run, or shows a "
+    f"finished one.\n\n--profile ({', '.join(PROFILES)}) is read first: the defaults below are "
+    "its own. --dataset may also be auto, the default: MNIST if it can be had, else the digits."
+)
+
+
+def _short(place: Path) -> str:
+    root = project_root()
+    return str(place.relative_to(root) if place.is_relative_to(root) else place)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

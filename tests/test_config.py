@@ -1,0 +1,80 @@
+"""Settings: profiles, explicit values, and one clear line for each wrong one."""
+
+from dataclasses import fields
+
+import pytest
+
+from hnetlib.config import PROFILES, Config, defaults, make_config
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("dataset", ["mnist", "digits"])
+def test_every_profile_is_sound_on_either_data_set(profile, dataset):
+    config = Config(**defaults(profile, dataset))
+    assert (config.profile, config.dataset) == (profile, dataset)
+
+
+def test_an_explicit_value_wins_and_none_means_the_profiles():
+    config = make_config("smoke", "digits", num_tasks=7, beta=None, hnet_hidden=[5, 6])
+    assert config.num_tasks == 7
+    assert config.beta == Config.beta
+    assert config.hnet_hidden == (5, 6)
+    assert config.steps_per_task == PROFILES["smoke"]["steps_per_task"]
+
+
+def test_the_first_task_gets_its_factor():
+    config = make_config("smoke", "digits", steps_per_task=10, first_task_factor=4)
+    assert [config.steps(task) for task in range(3)] == [40, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_tasks": 0}, "num_tasks: expected a whole number of at least 1, got 0"),
+        ({"num_tasks": 2.5}, "num_tasks: expected a whole number of at least 1, got 2.5"),
+        ({"steps_per_task": True}, "steps_per_task: expected a whole number"),
+        ({"beta": -0.1}, "beta: expected a number of at least 0, got -0.1"),
+        ({"beta": float("nan")}, "beta: expected a number of at least 0, got nan"),
+        ({"beta": "0.1"}, "beta: expected a number of at least 0, got '0.1'"),
+        ({"lr": 0}, "lr: expected a number above 0, got 0"),
+        ({"num_chunks": 10**6}, "at most one chunk for each of the target's 2410 weights"),
+        ({"penalty": "most"}, "penalty: expected one of rows, tasks, all, got 'most'"),
+        ({"snapshot": "never"}, "snapshot: expected one of before_task, at_learning"),
+        ({"split": "train"}, "split: expected one of test, validation, got 'train'"),
+        ({"target": "resnet"}, 'target: expected "mlp-<size>'),
+        ({"hnet_hidden": ()}, "hnet_hidden: expected layer sizes of at least 1"),
+        ({"hnet_hidden": (5, 0)}, "hnet_hidden: expected layer sizes of at least 1"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0, got -1"),
+        ({"device": "tpu"}, "device: expected cpu or cuda, got 'tpu'"),
+        ({"epochs": 3}, "settings: expected names among"),
+    ],
+)
+def test_wrong_settings_are_one_clear_line(settings, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        make_config("smoke", "digits", **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_profile_or_data_set_names_the_known_ones():
+    with pytest.raises(ValueError, match="profile: expected one of laptop, smoke, standard"):
+        make_config("huge")
+    with pytest.raises(ValueError, match="dataset: expected one of auto, mnist, digits"):
+        make_config("laptop", "cifar")
+
+
+def test_wrong_settings_stop_before_data_is_looked_for(monkeypatch):
+    def look_for_data(name):
+        raise AssertionError("looked for data")
+
+    monkeypatch.setattr("hnetlib.data.resolve_dataset", look_for_data)
+    with pytest.raises(ValueError, match="num_tasks"):
+        make_config("laptop", "auto", num_tasks=0)
+
+
+def test_every_field_is_explained():
+    import inspect
+
+    source = inspect.getsource(Config)
+    for field in fields(Config):
+        _, _, after = source.partition(f"    {field.name}:")
+        assert after.split("\n")[1].strip().startswith('"""'), field.name

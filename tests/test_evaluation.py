@@ -1,0 +1,48 @@
+"""Metrics against matrices worked out by hand, accuracy against predictions counted by hand."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from hnetlib import evaluation
+from hnetlib.hypernet import hypernetize
+from hnetlib.targets import MLP
+
+nan = float("nan")
+R = np.array([[0.9, nan, nan], [0.8, 0.7, nan], [0.6, 0.75, 0.5]])
+
+
+def test_metrics_by_hand():
+    assert evaluation.average_accuracy(R) == pytest.approx((0.6 + 0.75 + 0.5) / 3)
+    assert evaluation.learning_accuracy(R) == pytest.approx((0.9 + 0.7 + 0.5) / 3)
+    assert evaluation.backward_transfer(R) == pytest.approx((0.6 - 0.9 + 0.75 - 0.7) / 2)
+    # task 2 gained after it was learned: its best before the end was 0.7
+    assert evaluation.forgetting(R) == pytest.approx((0.9 - 0.6 + 0.7 - 0.75) / 2)
+
+
+def test_a_single_task_cannot_be_forgotten():
+    assert evaluation.metrics(np.array([[0.9]])) == {
+        "acc": 0.9,
+        "learning_acc": 0.9,
+        "bwt": 0.0,
+        "forgetting": 0.0,
+    }
+
+
+def test_a_matrix_that_is_not_square_is_refused():
+    with pytest.raises(ValueError, match=r"square matrix, tasks by tasks, got shape \(2, 3\)"):
+        evaluation.metrics(np.zeros((2, 3)))
+
+
+def test_accuracy_counts_right_answers_over_all_batches(monkeypatch):
+    monkeypatch.setattr(evaluation, "EVAL_BATCH", 7)
+    hnet = hypernetize(MLP((6, 5, 3)), hnet_hidden=(9,))
+    images = torch.rand(50, 6)
+    weights = {name: weight.detach() for name, weight in hnet(0).items()}
+    labels = hnet.run_target(weights, images).argmax(1)
+    labels[:20] = (labels[:20] + 1) % 3
+    assert evaluation.accuracy(partial(hnet.run_target, weights), images, labels) == pytest.approx(
+        30 / 50
+    )

@@ -1,0 +1,146 @@
+"""The penalty: zero at the snapshot, a plain sum away from it, sampled kinds equal on average."""
+
+import itertools
+
+import pytest
+import torch
+
+from hnetlib.hypernet import hypernetize
+from hnetlib.regularizer import TaskRegularizer
+from hnetlib.targets import MLP
+
+OLD_TASKS, CHUNKS = 3, 4
+
+
+def learned(snapshot="before_task", penalty="all", penalty_size=2):
+    """A float64 hypernetwork with three old tasks, moved away from their snapshots."""
+    torch.manual_seed(0)
+    hnet = hypernetize(MLP((6, 5, 3)), 4, num_chunks=CHUNKS, hnet_hidden=(9,)).double()
+    regularizer = TaskRegularizer(
+        hnet, snapshot=snapshot, penalty=penalty, penalty_size=penalty_size
+    )
+    for task in range(OLD_TASKS):
+        regularizer.begin_task()
+        hnet.freeze_token(task)
+        regularizer.end_task(task)
+    regularizer.begin_task()
+    return hnet, regularizer
+
+
+def move(hnet, size=0.1):
+    with torch.no_grad():
+        for parameter in hnet.parameters():
+            if parameter.requires_grad:
+                parameter += size * torch.randn_like(parameter)
+
+
+def gradients(hnet, value):
+    parameters = [p for p in hnet.parameters() if p.requires_grad]
+    return torch.autograd.grad(value, parameters, allow_unused=True)
+
+
+@pytest.mark.parametrize("snapshot", ["before_task", "at_learning"])
+@pytest.mark.parametrize("penalty", ["all", "tasks", "rows"])
+def test_zero_at_the_snapshot_and_positive_away_from_it(snapshot, penalty):
+    hnet, regularizer = learned(snapshot, penalty)
+    assert regularizer() < 1e-24  # rows are multiplied in another order: rounding, squared
+    move(hnet)
+    assert regularizer() > 1e-3
+
+
+def test_zero_without_old_tasks():
+    hnet = hypernetize(MLP((6, 5, 3)), 2, hnet_hidden=(9,))
+    regularizer = TaskRegularizer(hnet)
+    regularizer.begin_task()
+    assert regularizer() == 0
+
+
+def test_equals_the_sum_by_hand_over_the_used_weights():
+    hnet, regularizer = learned()
+    before = [{n: w.detach().clone() for n, w in hnet(s).items()} for s in range(OLD_TASKS)]
+    assert hnet.num_weights % CHUNKS, "the last chunk must have padding for this test to see it"
+    move(hnet)
+    by_hand = 0.0
+    for task in range(OLD_TASKS):
+        for name, weight in hnet(task).items():
+            by_hand += (weight - before[task][name]).square().sum() / OLD_TASKS
+    torch.testing.assert_close(regularizer(), by_hand)
+
+
+@pytest.mark.parametrize(("penalty", "population"), [("tasks", 3), ("rows", 12)])
+def test_sampled_kinds_equal_all_in_expectation_with_their_gradients(
+    monkeypatch, penalty, population
+):
+    """Averages over every possible draw of two, instead of many random ones: exact."""
+    hnet, regularizer = learned(penalty=penalty)
+    move(hnet)
+    exact = TaskRegularizer(hnet, penalty="all")
+    exact.tokens, exact.snapshots = regularizer.tokens, regularizer.snapshots
+    draws = list(itertools.combinations(range(population), 2))
+    values = []
+    for draw in draws:
+        monkeypatch.setattr(regularizer, "_draw", lambda *_, draw=draw: torch.tensor(draw))
+        values.append(regularizer())
+    mean = sum(values) / len(draws)
+    torch.testing.assert_close(mean, exact())
+    for ours, theirs in zip(gradients(hnet, mean), gradients(hnet, exact()), strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs)
+
+
+def test_draws_are_uniform_and_without_replacement():
+    _, regularizer = learned(penalty="rows", penalty_size=5)
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([regularizer._draw(12, generator) for _ in range(2000)])
+    assert all(len(set(draw)) == 5 for draw in draws.tolist())
+    counts = draws.flatten().bincount(minlength=12)
+    assert (counts - 2000 * 5 / 12).abs().max() < 5 * (2000 * 5 / 12) ** 0.5
+
+
+def test_a_draw_larger_than_the_population_is_exact():
+    hnet, regularizer = learned(penalty="rows", penalty_size=1000)
+    move(hnet)
+    exact = TaskRegularizer(hnet, penalty="all")
+    exact.tokens, exact.snapshots = regularizer.tokens, regularizer.snapshots
+    torch.testing.assert_close(regularizer(), exact())
+
+
+def test_the_two_snapshots_differ_once_an_old_task_has_drifted():
+    results = {}
+    for snapshot in ("at_learning", "before_task"):
+        hnet, regularizer = learned(snapshot)
+        learned_weights = hnet(0)["layers.0.weight"].detach().clone()
+        move(hnet)  # drift while the fourth task is learned
+        drifted = hnet(0)["layers.0.weight"].detach().clone()
+        hnet.freeze_token(3)
+        regularizer.end_task(3)
+        regularizer.begin_task()
+        held = hnet.unflatten(regularizer.snapshots[0].flatten()[: hnet.num_weights])
+        results[snapshot] = held["layers.0.weight"]
+        expected = learned_weights if snapshot == "at_learning" else drifted
+        torch.testing.assert_close(results[snapshot], expected)
+    assert not torch.equal(results["at_learning"], results["before_task"])
+
+
+def test_no_gradient_reaches_frozen_tokens_or_snapshots():
+    hnet, regularizer = learned("at_learning")
+    move(hnet)
+    regularizer().backward()
+    assert all(hnet.task_tokens[task].grad is None for task in range(OLD_TASKS))
+    assert not regularizer.snapshots.requires_grad
+    assert hnet.chunk_tokens.grad.abs().max() > 0
+
+
+def test_wrong_settings_say_what_was_expected():
+    hnet = hypernetize(MLP((6, 5, 3)), hnet_hidden=(9,))
+    with pytest.raises(ValueError, match="penalty: expected one of rows, tasks, all, got 'most'"):
+        TaskRegularizer(hnet, penalty="most")
+    with pytest.raises(ValueError, match="snapshot: expected one of"):
+        TaskRegularizer(hnet, snapshot="never")
+    with pytest.raises(ValueError, match="penalty_size: expected at least 1, got 0"):
+        TaskRegularizer(hnet, penalty_size=0)
+    regularizer = TaskRegularizer(hnet)
+    regularizer.end_task(0)
+    with pytest.raises(ValueError, match="not old yet, got 0"):
+        regularizer.end_task(0)

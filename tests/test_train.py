@@ -1,0 +1,75 @@
+"""`python -m hnetlib.train`: help that explains everything, errors of one line, logs to read."""
+
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+
+from hnetlib import paths
+from hnetlib.config import Config
+from hnetlib.train import main, parse
+
+
+def test_help_lists_every_setting_with_meaning_and_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for field in fields(Config):
+        assert f"--{field.name}" in text
+    assert "(default: 100)" in text
+    assert "Tasks learned one after the other" in " ".join(text.split())
+
+
+def test_explicit_settings_win_over_the_profile():
+    config = parse(["--profile", "smoke", "--num_tasks", "2", "--hnet_hidden", "9", "8"])
+    assert (config.num_tasks, config.hnet_hidden, config.dataset) == (2, (9, 8), "digits")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num_tasks", "0"], "num_tasks: expected a whole number of at least 1, got 0"),
+        (["--beta", "-1"], "beta: expected a number of at least 0, got -1.0"),
+        (["--num_chunks", "99999999"], "num_chunks: expected at most one chunk"),
+        (["--profile", "huge"], "profile: expected one of laptop, smoke, standard"),
+        (["--dataset", "cifar"], "dataset: expected one of auto, mnist, digits"),
+    ],
+)
+def test_wrong_settings_end_with_one_line(arguments, message):
+    base = [] if "--profile" in arguments else ["--profile", "smoke"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hnetlib.train", *base, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=paths.PACKAGE.parent,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"error: {message}")
+
+
+def test_trains_and_logs_what_it_reports(capsys):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from hnetlib.learner import train_or_load
+
+    arguments = ["--profile", "smoke", "--threads", "1", "--steps_per_task", "20"]
+    assert main(arguments) == 0
+    run = train_or_load(parse(arguments), progress=False)
+    printed = capsys.readouterr().out
+    assert f"ACC {run.results['acc']:.2%}" in printed
+    log = EventAccumulator(str(run.log_dir)).Reload()
+    points = log.Scalars("tasks/accuracy")
+    assert [point.step for point in points] == [1, 2, 3]
+    assert points[-1].value == pytest.approx(run.results["acc"])
+    assert log.Scalars("final/acc")[-1].value == pytest.approx(run.results["acc"])
+    assert "config/text_summary" in log.Tags()["tensors"]
+    assert "R" in log.Tags()["images"]
+
+
+def test_an_unknown_setting_is_named():
+    with pytest.raises(ValueError, match="expected those that --help lists, got --num_tsks"):
+        parse(["--profile", "smoke", "--num_tsks", "3"])
