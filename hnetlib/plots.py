@@ -1,0 +1,117 @@
+"""Every figure of the report, in one style. Functions take results and return a figure."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from hnetlib.paths import PACKAGE
+
+plt.style.use(str(PACKAGE / "report.mplstyle"))
+
+CHANCE = 0.1  # ten classes of about equal size
+Curve = tuple[Sequence[float], Sequence[float]]  # x, y
+
+
+def image_rows(rows: Mapping[str, np.ndarray], titles: Sequence[str] = ()) -> Figure:
+    """Rows of grey images: each value is [N, S, S] with the same N; a title above each column."""
+    count = len(next(iter(rows.values())))
+    size = (7.0, 7.0 / (count + 1.3) * len(rows) + 0.25)
+    fig, axes = plt.subplots(len(rows), count, figsize=size, squeeze=False)
+    for line, (label, images) in zip(axes, rows.items(), strict=True):
+        for axis, image in zip(line, images, strict=True):
+            axis.imshow(image, cmap="gray_r")
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    for axis, title in zip(axes[0], titles, strict=False):
+        axis.set_title(title, loc="center", fontsize=9)
+    return fig
+
+
+def curves(
+    lines: Mapping[str, Curve],
+    *,
+    xlabel: str,
+    ylabel: str,
+    percent: bool = False,
+    log_y: bool = False,
+    reference: Mapping[str, float] | None = None,
+) -> Figure:
+    """Lines over a common axis; `reference` draws named horizontal lines (chance, upper bound)."""
+    fig, axis = plt.subplots()
+    for label, (x, y) in lines.items():
+        axis.plot(x, y, label=label, marker="o" if len(x) <= 20 else None)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    if log_y:
+        axis.set_yscale("log")
+    if percent:
+        as_percent(axis)
+    add_references(axis, reference or {})
+    axis.legend()
+    return fig
+
+
+def accuracy_by_task(
+    scores: Mapping[str, Sequence[float]], reference: Mapping[str, float] | None = None
+) -> Figure:
+    """Accuracy of every task: a dot each, in the order they were learned."""
+    fig, axis = plt.subplots()
+    for label, values in scores.items():
+        axis.plot(np.arange(1, len(values) + 1), values, "o", label=label, alpha=0.85)
+    axis.set(xlabel="task, in the order learned", ylabel="test accuracy (%)")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    as_percent(axis)
+    add_references(axis, reference or {})
+    axis.legend()
+    return fig
+
+
+def retention(
+    matrices: Mapping[str, np.ndarray],
+    first_tasks: int = 5,
+    reference: Mapping[str, float] | None = None,
+) -> Figure:
+    """Accuracy of the first few tasks while later ones are learned: one panel a matrix R."""
+    fig, axes = plt.subplots(1, len(matrices), sharey=True, squeeze=False)
+    for axis, (label, R) in zip(axes[0], matrices.items(), strict=True):
+        learned = np.arange(1, len(R) + 1)
+        for task in range(min(first_tasks, len(R))):
+            marker = "o" if len(R) <= 20 else None
+            axis.plot(learned[task:], R[task:, task], label=f"task {task + 1}", marker=marker)
+        axis.set(xlabel="tasks learned so far", title=label)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        as_percent(axis)
+        add_references(axis, reference or {})
+    axes[0, 0].set_ylabel("test accuracy (%)")
+    axes[0, -1].legend()
+    return fig
+
+
+def accuracy_matrix(R: np.ndarray) -> Figure:
+    """The matrix R as an image: one row for each moment of evaluation, one column for each task."""
+    fig, axis = plt.subplots(figsize=(5.6, 4.6))
+    tasks = len(R)
+    lowest = float(np.nanmin(R))
+    image = axis.imshow(
+        100 * R, vmin=100 * lowest, vmax=100, extent=(0.5, tasks + 0.5, tasks + 0.5, 0.5)
+    )
+    axis.grid(False)
+    axis.set(xlabel="evaluated on task", ylabel="after learning task")
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(MaxNLocator(integer=True))
+    fig.colorbar(image, label="test accuracy (%)")
+    return fig
+
+
+def as_percent(axis: Axes) -> None:
+    """Fractions on the y axis, written as percent."""
+    axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
+
+
+def add_references(axis: Axes, lines: Mapping[str, float]) -> None:
+    """Named horizontal lines: what to compare a curve with."""
+    for (label, value), style in zip(lines.items(), ("--", ":", "-."), strict=False):
+        axis.axhline(value, color="0.35", linestyle=style, linewidth=1.1, label=label, zorder=1)

@@ -1,0 +1,138 @@
+"""One executed notebook as one chapter of the page: its HTML, contents, headlines, provenance."""
+
+import html
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+from cells import CellsExporter, slug
+
+HEADLINE_MIME = "application/vnd.hnetlib.headline+json"
+PROVENANCE_MIME = "application/vnd.hnetlib.provenance+json"
+PROGRESS = re.compile(r"\d+%\||\d+it \[|\d(it/s|s/it)")  # a line of a tqdm bar
+
+
+class PageError(Exception):
+    """Why no page can be made, in one line."""
+
+
+@dataclass
+class Chapter:
+    """What the page needs of one notebook. `sections` are (anchor, title as HTML)."""
+
+    key: str  # "5": the number in front of the notebook's name, or the name
+    source: Path
+    title: str = ""
+    body: str = ""
+    sections: list[tuple[str, str]] = field(default_factory=list)
+    headlines: list[dict] = field(default_factory=list)
+    runs: list[dict] = field(default_factory=list)
+    seconds: float | None = None
+
+    @property
+    def anchor(self) -> str:
+        return f"chapter-{self.key}"
+
+
+def read_chapter(path: Path) -> Chapter:
+    """The chapter that the executed notebook at `path` holds.
+
+    Raises PageError where the file is missing or no notebook, was never executed to its end, holds
+    an error, or shows an image without alt text.
+    """
+    notebook = _read(path)
+    number = re.match(r"0*(\d+)", path.stem)
+    chapter = Chapter(key=number[1] if number else slug(path.stem), source=path)
+    chapter.seconds = notebook.metadata.get("papermill", {}).get("duration")
+    _prepare(notebook, chapter)
+    exporter = CellsExporter(chapter.key, path.parent)
+    resources = {"chapter_key": chapter.key}
+    chapter.body, _ = exporter.from_notebook_node(notebook, resources=resources)
+    chapter.title = exporter.title or html.escape(path.stem)
+    chapter.sections = exporter.sections
+    return chapter
+
+
+def _read(path: Path) -> nbformat.NotebookNode:
+    if not path.is_file():
+        raise PageError(f"{path}: expected an executed notebook, found no such file")
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat raises many kinds, all meaning: not a notebook
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PageError(f"{path}: expected a notebook, cannot read it ({reason})") from error
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and cell.source.strip():
+            _check_cell(cell, f"{path}, cell {index}")
+    return notebook
+
+
+def _check_cell(cell: nbformat.NotebookNode, where: str) -> None:
+    for output in cell.outputs:
+        if output.output_type == "error":
+            raise PageError(f"{where}: ended in {output.ename}: {_first_line(output.evalue)}")
+        images = [mime for mime in output.get("data", {}) if mime.startswith("image/")]
+        if images and not output.metadata.get("image/png", {}).get("alt"):
+            raise PageError(f"{where}: image without alt text; use hnetlib.notebook.show")
+    if cell.execution_count is None:
+        raise PageError(f"{where}: expected an executed notebook, this cell never ran")
+
+
+def _first_line(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "")
+
+
+def _prepare(notebook: nbformat.NotebookNode, chapter: Chapter) -> None:
+    """Number figures and tables, collect headlines and runs, drop progress bars; in place."""
+    counts = {"Figure": 0, "Table": 0}
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"{chapter.key}-{index}"  # the notebook's own ids may repeat over the page
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [output for output in _joined(cell.outputs) if _is_shown(output)]
+        for output in cell.outputs:
+            data, ours = output.get("data", {}), output.get("metadata", {}).get("hnetlib", {})
+            if HEADLINE_MIME in data:
+                chapter.headlines.append(dict(data[HEADLINE_MIME]))
+            if PROVENANCE_MIME in data:
+                ours["first"] = not chapter.runs
+                chapter.runs.append(dict(data[PROVENANCE_MIME]))
+            if ours.get("caption"):
+                kind = "Figure" if "image/png" in data else "Table"
+                counts[kind] += 1
+                ours["label"] = f"{kind} {chapter.key}.{counts[kind]}"
+                ours["anchor"] = f"{kind.lower()}-{chapter.key}-{counts[kind]}"
+
+
+def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Outputs with the pieces of each stream joined up to the next figure or table."""
+    joined: list[nbformat.NotebookNode] = []
+    streams: dict[str, nbformat.NotebookNode] = {}
+    for output in outputs:
+        if output.output_type != "stream":
+            streams = {}
+        elif output.name in streams:
+            streams[output.name].text += output.text
+            continue
+        else:
+            streams[output.name] = output
+        joined.append(output)
+    for output in joined:
+        if output.output_type == "stream":
+            output.text = _as_on_terminal(output.text, drop_progress=output.name == "stderr")
+    return joined
+
+
+def _as_on_terminal(text: str, *, drop_progress: bool) -> str:
+    """`text` with what a carriage return overwrites left out."""
+    lines = [line.rstrip("\r").split("\r")[-1] for line in text.split("\n")]
+    if drop_progress:
+        lines = [line for line in lines if not PROGRESS.search(line)]
+    return "\n".join(lines).strip("\n")
+
+
+def _is_shown(output: nbformat.NotebookNode) -> bool:
+    if output.output_type == "stream":
+        return bool(output.text.strip())
+    return output.get("metadata", {}).get("hnetlib", {}).get("role") != "caption"
