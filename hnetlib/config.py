@@ -38,19 +38,19 @@ class Config:
     """Adam's learning rate (at the start of a task, where a schedule lowers it)."""
     lr_schedule: LrSchedule = "cosine"
     """Learning rate within a task: falling to 0 along half a cosine, or constant."""
-    beta: float = 0.3
+    beta: float = 0.1
     """Weight of the penalty for changing what old tasks' tokens generate; 0 switches it off."""
     snapshot: Snapshot = "before_task"
     """Old weights the penalty holds on to: generated before the current task, or when learned."""
     penalty: Penalty = "rows"
     """What the penalty sums over at each step: drawn (task, chunk) pairs, drawn tasks, or all."""
-    penalty_size: int = 60
+    penalty_size: int = 30
     """How many pairs ("rows") or old tasks ("tasks") are drawn at each step; "all" ignores it."""
     task_token_dim: int = 64
     """Length of a task token."""
     chunk_token_dim: int = 32
     """Length of a chunk token."""
-    num_chunks: int = 10
+    num_chunks: int = 5
     """Chunks in which the target's weights are generated."""
     hnet_hidden: tuple[int, ...] = (200, 250, 350)
     """Hidden layer sizes of the hypernetwork."""
@@ -139,7 +139,11 @@ PROFILES: dict[str, dict] = {
         "hnet_hidden": (25,),
     },
 }
-DIGITS: dict[str, dict] = {}  # what a profile changes when it runs on the bundled digits
+# What a profile changes when it runs on the bundled digits, which have fewer images and pixels.
+DIGITS: dict[str, dict] = {
+    "laptop": {"steps_per_task": 200},
+    "standard": {"steps_per_task": 200},
+}
 
 
 def make_config(profile: str = "laptop", dataset: str = "auto", **settings) -> Config:

@@ -51,12 +51,13 @@ class Hypernetwork(nn.Module):
         self.chunk_size = math.ceil(self.num_weights / num_chunks)
         self.target = _without_weights(target)
 
-        self.task_tokens = nn.ParameterList(torch.randn(task_token_dim) for _ in range(num_tasks))
-        self.chunk_tokens = nn.Parameter(torch.randn(num_chunks, chunk_token_dim))
         self.body = _relu_layers((task_token_dim + chunk_token_dim, *hnet_hidden))
         self.head = nn.Linear(hnet_hidden[-1], self.chunk_size)
         nn.init.normal_(self.head.weight, std=hnet_hidden[-1] ** -0.5)  # outputs of variance 1
         nn.init.zeros_(self.head.bias)
+        self.chunk_tokens = nn.Parameter(torch.randn(num_chunks, chunk_token_dim))
+        # task tokens are drawn last: with one seed, more tasks leave everything else as it was
+        self.task_tokens = nn.ParameterList(torch.randn(task_token_dim) for _ in range(num_tasks))
 
         shift, scale = _starting_values(target)
         self.register_buffer("shift", self._pad(shift))  # [C, chunk_size]

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,7 @@ from hnetlib.tasks import PermutedTasks, seeded_generator
 from hnetlib.tracking import Tracker
 
 LOG_EVERY = 50  # optimiser steps between two points of the training curves
+Log = Callable[[str, float, int], None]  # takes tag, value and step
 
 
 def train_or_load(config: Config, progress: bool = True) -> runs.Run:
@@ -70,6 +72,7 @@ class Learner:
 
     config: Config
     tasks: PermutedTasks
+    log_every: int = LOG_EVERY
     hnet: Hypernetwork = field(init=False)
     regularizer: TaskRegularizer = field(init=False)
 
@@ -90,7 +93,7 @@ class Learner:
         tracker = Tracker(run, state["history"])
         for task in range(first_task, num_tasks):
             start = time.perf_counter()
-            self.learn_task(task, tracker)
+            self.learn_task(task, tracker.add)
             learned = time.perf_counter()
             R[task, : task + 1] = evaluation.evaluate_task_aware(self.hnet, self.tasks, task + 1)
             seconds["train"] += learned - start
@@ -104,8 +107,8 @@ class Learner:
         tracker.finish(metrics, R)
         run.finish(self._results(metrics, R, seconds))
 
-    def learn_task(self, task: int, tracker: Tracker) -> None:
-        """Trains on one task; its token is frozen afterwards."""
+    def learn_task(self, task: int, log: Log = lambda tag, value, step: None) -> None:
+        """Trains on one task, the next of the sequence; its token is frozen afterwards."""
         config, hnet = self.config, self.hnet
         steps = config.steps(task)
         generator = seeded_generator(config.seed, task)
@@ -121,8 +124,9 @@ class Learner:
             loss.backward()
             optimizer.step()
             schedule.step()
-            if step % LOG_EVERY == 0:
-                self._log(tracker, task, step, task_loss.item(), penalty.item())
+            if step % self.log_every == 0:
+                log("train/cross_entropy", task_loss.item(), self._total_steps(task) + step)
+                log("train/penalty", penalty.item(), self._total_steps(task) + step)
         hnet.freeze_token(task)
         self.regularizer.end_task(task)
 
@@ -137,10 +141,9 @@ class Learner:
             return lambda step: 1.0
         return lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
 
-    def _log(self, tracker: Tracker, task: int, step: int, loss: float, penalty: float) -> None:
-        before = sum(self.config.steps(earlier) for earlier in range(task))
-        tracker.add("train/cross_entropy", loss, before + step)
-        tracker.add("train/penalty", penalty, before + step)
+    def _total_steps(self, task: int) -> int:
+        """Optimiser steps on all tasks before this one."""
+        return sum(self.config.steps(earlier) for earlier in range(task))
 
     def _checkpoint(self, R: np.ndarray, num_learned: int, seconds: dict, history: list) -> dict:
         return {

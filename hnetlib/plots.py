@@ -6,8 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
+from hnetlib.hypernet import Hypernetwork
 from hnetlib.paths import PACKAGE
 
 plt.style.use(str(PACKAGE / "report.mplstyle"))
@@ -37,6 +38,7 @@ def curves(
     xlabel: str,
     ylabel: str,
     percent: bool = False,
+    log_x: bool = False,
     log_y: bool = False,
     reference: Mapping[str, float] | None = None,
 ) -> Figure:
@@ -45,6 +47,9 @@ def curves(
     for label, (x, y) in lines.items():
         axis.plot(x, y, label=label, marker="o" if len(x) <= 20 else None)
     axis.set(xlabel=xlabel, ylabel=ylabel)
+    if log_x:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(ScalarFormatter())
     if log_y:
         axis.set_yscale("log")
     if percent:
@@ -90,19 +95,35 @@ def retention(
     return fig
 
 
-def accuracy_matrix(R: np.ndarray) -> Figure:
-    """The matrix R as an image: one row for each moment of evaluation, one column for each task."""
+def accuracy_matrix(
+    R: np.ndarray, xlabel: str = "evaluated on task", ylabel: str = "after learning task"
+) -> Figure:
+    """A matrix of accuracies as an image: by default R, a row a moment and a column a task."""
     fig, axis = plt.subplots(figsize=(5.6, 4.6))
-    tasks = len(R)
-    lowest = float(np.nanmin(R))
-    image = axis.imshow(
-        100 * R, vmin=100 * lowest, vmax=100, extent=(0.5, tasks + 0.5, tasks + 0.5, 0.5)
-    )
+    rows, columns = R.shape
+    extent = (0.5, columns + 0.5, rows + 0.5, 0.5)
+    image = axis.imshow(100 * R, vmin=100 * float(np.nanmin(R)), vmax=100, extent=extent)
     axis.grid(False)
-    axis.set(xlabel="evaluated on task", ylabel="after learning task")
+    axis.set(xlabel=xlabel, ylabel=ylabel)
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_locator(MaxNLocator(integer=True))
     fig.colorbar(image, label="test accuracy (%)")
+    return fig
+
+
+def chunk_map(hnet: Hypernetwork) -> Figure:
+    """The target's flat weight vector: its tensors as bars, the chunks' borders as lines."""
+    fig, axis = plt.subplots(figsize=(7.0, 1.9))
+    start = 0
+    for number, (names, shape) in enumerate(hnet.layout):
+        color = f"C{number % 7}"
+        axis.barh(0, shape.numel(), left=start, height=0.8, color=color, label=names[0])
+        start += shape.numel()
+    borders = np.arange(1, hnet.num_chunks) * hnet.chunk_size
+    axis.vlines(borders[borders < start], -0.55, 0.55, color="0.1", linewidth=0.9)
+    axis.set(xlabel="position in the flat weight vector", yticks=[], xlim=(0, start))
+    axis.grid(False)
+    axis.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.45))
     return fig
 
 

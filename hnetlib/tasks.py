@@ -1,7 +1,7 @@
 """`PermutedTasks`: one data set, seen through one fixed permutation of its pixels a task."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -45,6 +45,15 @@ class PermutedTasks:
         """Evaluation images [M, D] as this task shows them, and labels [M]."""
         # whole rows of pixels move much faster than single columns of images
         return self._eval_pixels[self.permutation(task)].T, self.data.eval_labels
+
+    def as_data(self, task: int) -> ImageData:
+        """The whole data set as this task shows it, in copies of its tensors."""
+        permutation = self.permutation(task)
+        return replace(
+            self.data,
+            train_images=self.data.train_images[:, permutation],
+            eval_images=self.data.eval_images[:, permutation],
+        )
 
     @cached_property
     def _eval_pixels(self) -> Tensor:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from hnetlib import paths, runs
+from hnetlib.data import load_data
 from hnetlib.learner import Learner, load_hnet, train_or_load
 from hnetlib.tasks import PermutedTasks
 
@@ -51,6 +52,11 @@ def test_same_config_same_bytes(tiny, tmp_path, monkeypatch, penalty, snapshot):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_a_shorter_run_is_the_beginning_of_a_longer_one(tiny):
+    short, long = (train_or_load(tiny(num_tasks=n), progress=False) for n in (2, 4))
+    assert np.array_equal(short.matrix, long.matrix[:2, :2], equal_nan=True)
+
+
 def test_another_seed_gives_other_numbers(tiny):
     one, two = (train_or_load(tiny(seed=seed), progress=False) for seed in (0, 1))
     assert one.directory != two.directory
@@ -64,10 +70,10 @@ def test_a_stopped_run_resumes_as_if_never_stopped(tiny, tmp_path, monkeypatch, 
     monkeypatch.setenv("HNETLIB_RUNS", str(tmp_path / "stopped"))
     learn_task = Learner.learn_task
 
-    def stop_at_third(self, task, tracker):
+    def stop_at_third(self, task, log):
         if task == 2:
             raise KeyboardInterrupt
-        learn_task(self, task, tracker)
+        learn_task(self, task, log)
 
     monkeypatch.setattr(Learner, "learn_task", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
@@ -147,17 +153,13 @@ def test_the_code_hash_sees_code_and_not_comments(tmp_path, monkeypatch):
 
 
 def test_learning_one_task_leaves_all_other_tokens_alone(tiny):
-    from hnetlib.data import load_data
-    from hnetlib.tracking import Tracker
-
     config = tiny()
     learner = Learner(config, PermutedTasks(load_data("digits"), config.num_tasks))
-    tracker = Tracker(runs.Run("hnet", config, "data"))
     before = [token.clone() for token in learner.hnet.task_tokens]
-    learner.learn_task(0, tracker)
-    learner.learn_task(1, tracker)
+    learner.learn_task(0)
+    learner.learn_task(1)
     after_two = [token.clone() for token in learner.hnet.task_tokens]
-    learner.learn_task(2, tracker)
+    learner.learn_task(2)
     after_three = list(learner.hnet.task_tokens)
     assert not torch.equal(after_two[0], before[0])
     assert torch.equal(after_two[2], before[2])
