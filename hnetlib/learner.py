@@ -1,6 +1,7 @@
 """The continual training loop: one task after another, old ones held by the regulariser."""
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ def build_hnet(config: Config) -> Hypernetwork:
 def prepare_torch(config: Config) -> None:
     """PyTorch's global settings for a run: its threads, and the same bytes each time."""
     torch.set_num_threads(config.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA refuses to repeat without
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # slow, and nothing here reads it
 

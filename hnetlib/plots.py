@@ -26,6 +26,7 @@ def image_rows(rows: Mapping[str, np.ndarray], titles: Sequence[str] = ()) -> Fi
         for axis, image in zip(line, images, strict=True):
             axis.imshow(image, cmap="gray_r")
             axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
         line[0].set_ylabel(label, rotation=0, ha="right", va="center")
     for axis, title in zip(axes[0], titles, strict=False):
         axis.set_title(title, loc="center", fontsize=9)
@@ -47,6 +48,7 @@ def curves(
     for label, (x, y) in lines.items():
         axis.plot(x, y, label=label, marker="o" if len(x) <= 20 else None)
     axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # steps, tasks and chunks are whole
     if log_x:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(ScalarFormatter())
@@ -55,7 +57,7 @@ def curves(
     if percent:
         as_percent(axis)
     add_references(axis, reference or {})
-    axis.legend()
+    legend_below(fig)
     return fig
 
 
@@ -70,7 +72,7 @@ def accuracy_by_task(
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     as_percent(axis)
     add_references(axis, reference or {})
-    axis.legend()
+    legend_below(fig)
     return fig
 
 
@@ -91,7 +93,7 @@ def retention(
         as_percent(axis)
         add_references(axis, reference or {})
     axes[0, 0].set_ylabel("test accuracy (%)")
-    axes[0, -1].legend()
+    legend_below(fig, axes[0, -1])
     return fig
 
 
@@ -125,6 +127,12 @@ def chunk_map(hnet: Hypernetwork) -> Figure:
     axis.grid(False)
     axis.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.45))
     return fig
+
+
+def legend_below(fig: Figure, axis: Axes | None = None) -> None:
+    """One legend under the figure, where it hides nothing."""
+    handles, labels = (axis or fig.axes[0]).get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3))
 
 
 def as_percent(axis: Axes) -> None:

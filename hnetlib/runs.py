@@ -8,14 +8,11 @@ runs/hnet-laptop-s0-1a2b3c4d/
 """
 
 import ast
-import datetime
 import fcntl
 import hashlib
 import json
 import os
-import platform
-import subprocess
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +20,7 @@ import torch
 
 from hnetlib import paths
 from hnetlib.config import Config
+from hnetlib.provenance import provenance
 
 # Modules that can change the numbers of a run: an edit of their code makes it another run.
 NUMERIC_MODULES = (
@@ -131,44 +129,6 @@ def code_hash(modules: tuple[str, ...] = NUMERIC_MODULES) -> str:
                 node.body = [part for part in node.body if not _is_text(part)]
         digest.update(ast.dump(tree).encode())
     return digest.hexdigest()
-
-
-def provenance() -> dict:
-    """Where and with what numbers are being made now."""
-    return {
-        "commit": _commit(),
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "hardware": _hardware(),
-    }
-
-
-def _hardware() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    model = platform.processor() or platform.machine()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":")[1].strip() for line in lines if "model name" in line), model)
-    return f"{model}, {os.cpu_count()} cores"
-
-
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", paths.project_root(), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-
-    try:
-        # results that are not committed yet do not change the code they came from
-        changed = git("status", "--porcelain", "--", "hnetlib", "requirements.lock")
-        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _is_text(node: ast.stmt) -> bool:

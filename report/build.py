@@ -10,7 +10,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -22,6 +21,8 @@ import jinja2
 from bs4 import BeautifulSoup
 from chapter import PageError, read_chapter
 from pygments.formatters import HtmlFormatter
+
+from hnetlib.provenance import commit, hardware
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "papermill", "nbconvert")
@@ -59,31 +60,12 @@ def environment() -> dict[str, str]:
     """Where and from what the page is made: date, commit, hardware, package versions."""
     entries = {
         "built": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": _commit(),
-        "hardware": f"{_processor()}, {os.cpu_count()} logical cores",
+        "commit": commit(),
+        "hardware": hardware(),
         "system": f"{platform.system()} ({platform.machine()})",
         "python": platform.python_version(),
     }
     return entries | {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(
-            [*command, "--exclude=*"], capture_output=True, text=True, check=True, timeout=20
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown (no git checkout)"
-    return done.stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _duration(seconds: float | None) -> str:

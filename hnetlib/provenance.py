@@ -1,0 +1,55 @@
+"""Where numbers come from: commit, versions, hardware, date."""
+
+import datetime
+import os
+import platform
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from hnetlib.paths import project_root
+
+CODE = ("hnetlib", "notebooks", "report", "requirements.lock", ":!report/reference")
+
+
+def provenance() -> dict:
+    """Where and with what numbers are being made now."""
+    return {
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "hardware": hardware(),
+    }
+
+
+def hardware() -> str:
+    """The GPU, or else the processor and its number of cores."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    model = platform.processor() or platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":")[1].strip() for line in lines if "model name" in line), model)
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def commit() -> str:
+    """The checkout's commit, "-dirty" where its code differs from it; else "unknown"."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", project_root(), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    try:
+        # results that are not committed yet do not change the code they came from
+        changed = git("status", "--porcelain", "--", *CODE)
+        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
