@@ -3,11 +3,12 @@
 import copy
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from hnetlib.targets import relu_layers
 
 
 class Hypernetwork(nn.Module):
@@ -51,7 +52,7 @@ class Hypernetwork(nn.Module):
         self.chunk_size = math.ceil(self.num_weights / num_chunks)
         self.target = _without_weights(target)
 
-        self.body = _relu_layers((task_token_dim + chunk_token_dim, *hnet_hidden))
+        self.body = nn.Sequential(*relu_layers((task_token_dim + chunk_token_dim, *hnet_hidden)))
         self.head = nn.Linear(hnet_hidden[-1], self.chunk_size)
         nn.init.normal_(self.head.weight, std=hnet_hidden[-1] ** -0.5)  # outputs of variance 1
         nn.init.zeros_(self.head.bias)
@@ -174,13 +175,3 @@ def _without_weights(target: nn.Module) -> nn.Module:
                 # cache their weights (nn.LSTM) notice.
                 del module._parameters[name]
     return skeleton
-
-
-def _relu_layers(sizes: Sequence[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
-        linear = nn.Linear(fan_in, fan_out)
-        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
-        nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers)

@@ -29,12 +29,13 @@ def train_or_load(config: Config, progress: bool = True) -> runs.Run:
     prepare_torch(config)
     data = load_data(config.dataset, config.split, config.device)
     run = runs.Run("hnet", config, data.checksum)
-    if not run.finished:
-        with run.locked():
+    if run.finished:
+        return run
+    with run.locked():
+        if not run.finished:  # or another process finished it just now
             run.start()
-            Learner(config, PermutedTasks(data, config.num_tasks, config.permutation_seed)).train(
-                run, Progress(config.num_tasks, run.name, shown=progress)
-            )
+            tasks = PermutedTasks(data, config.num_tasks, config.permutation_seed)
+            Learner(config, tasks).train(run, Progress(config.num_tasks, run.name, shown=progress))
     return run
 
 

@@ -2,29 +2,38 @@
 
 import math
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
 
 
+def relu_layers(sizes: Sequence[int]) -> list[nn.Module]:
+    """Dense layers of these sizes, each with a ReLU behind it.
+
+    Weights start with the variance 2 / fan-in that keeps the size of ReLU features constant
+    (He et al., arXiv 1502.01852), biases at 0.
+    """
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(sizes):
+        linear = nn.Linear(fan_in, fan_out)
+        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+        nn.init.zeros_(linear.bias)
+        layers += [linear, nn.ReLU()]
+    return layers
+
+
 class MLP(nn.Module):
     """A dense network: images in, one logit per class out.
 
-    `MLP((784, 300, 100, 10))` is LeNet-300-100. Weights start with the variance 2 / fan-in
-    that keeps the size of ReLU features constant (He et al., arXiv 1502.01852), biases at 0.
+    `MLP((784, 300, 100, 10))` is LeNet-300-100.
     """
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         super().__init__()
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes: expected at least two positive layer sizes, got {sizes}")
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in pairwise(sizes):
-            linear = nn.Linear(fan_in, fan_out)
-            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
-            nn.init.zeros_(linear.bias)
-            layers += [linear, nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])  # no ReLU on the logits
+        self.layers = nn.Sequential(*relu_layers(sizes)[:-1])  # no ReLU on the logits
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] of flat images [B, pixels]."""
