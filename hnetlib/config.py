@@ -44,13 +44,13 @@ class Config:
     """Old weights the penalty holds on to: generated before the current task, or when learned."""
     penalty: Penalty = "rows"
     """What the penalty sums over at each step: drawn (task, chunk) pairs, drawn tasks, or all."""
-    penalty_size: int = 30
+    penalty_size: int = 60
     """How many pairs ("rows") or old tasks ("tasks") are drawn at each step; "all" ignores it."""
     task_token_dim: int = 64
     """Length of a task token."""
     chunk_token_dim: int = 32
     """Length of a chunk token."""
-    num_chunks: int = 5
+    num_chunks: int = 10
     """Chunks in which the target's weights are generated."""
     hnet_hidden: tuple[int, ...] = (200, 250, 350)
     """Hidden layer sizes of the hypernetwork."""
