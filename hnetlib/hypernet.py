@@ -16,7 +16,8 @@ class Hypernetwork(nn.Module):
 
     One chunk is one row: the generator (a ReLU network) reads a task token and a chunk token and
     writes `chunk_size` consecutive numbers of the target's flat weight vector
-    (von Oswald et al., arXiv 1906.00695, section 2.2). With `num_chunks=1` it writes all at once.
+    (the chunked hypernetwork of von Oswald et al., arXiv 1906.00695). With `num_chunks=1` it writes
+    all at once.
 
     The target's own starting values set the scale of what is generated: each generated tensor
     starts with the mean and spread of the target's, so a target that was initialised well stays
