@@ -67,8 +67,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in ("dataset", "split", "snapshot", "penalty", "lr_schedule"):
-            allowed = get_args(_FIELD_TYPES[name])
-            _check(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}", self)
+            expect_one_of(name, getattr(self, name), get_args(_FIELD_TYPES[name]))
         for name in _WHOLE_AT_LEAST_1:
             _check(name, _is_int(getattr(self, name), 1), "a whole number of at least 1", self)
         for name in ("seed", "permutation_seed"):
@@ -162,18 +161,17 @@ def make_config(profile: str = "laptop", dataset: str = "auto", **settings) -> C
 
 def defaults(profile: str, dataset: str) -> dict:
     """A profile's own settings on a data set ("auto": those on MNIST), not validated yet."""
-    _choice("profile", profile, tuple(PROFILES))
-    _choice("dataset", dataset, ("auto", *get_args(Dataset)))
-    chosen = {"profile": profile, "dataset": dataset, "threads": available_cores()}
-    chosen |= PROFILES[profile] | (DIGITS.get(profile, {}) if dataset == "digits" else {})
-    return chosen | {"dataset": "mnist"} if dataset == "auto" else chosen
+    expect_one_of("profile", profile, tuple(PROFILES))
+    expect_one_of("dataset", dataset, ("auto", *get_args(Dataset)))
+    chosen = {"profile": profile, "threads": available_cores()}
+    chosen["dataset"] = "mnist" if dataset == "auto" else dataset
+    return chosen | PROFILES[profile] | (DIGITS.get(profile, {}) if dataset == "digits" else {})
 
 
 def resolve_dataset(profile: str, dataset: str) -> str:
     """What "auto" means: MNIST if it can be had, else the digits; always those for `smoke`."""
     from hnetlib import data  # loads torchvision: only when needed
 
-    _choice("dataset", dataset, ("auto", *get_args(Dataset)))
     return "digits" if (profile, dataset) == ("smoke", "auto") else data.resolve_dataset(dataset)
 
 
@@ -182,14 +180,15 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def expect_one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raises a one-line ValueError unless `value` is among the `allowed` ones."""
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+
+
 def _check(name: str, sound: bool, expected: str, config: Config) -> None:
     if not sound:
         raise ValueError(f"{name}: expected {expected}, got {getattr(config, name)!r}")
-
-
-def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
 
 
 def _is_int(value: object, least: int) -> bool:

@@ -6,17 +6,17 @@ MNIST's files are checked, and downloaded when they are absent, by `hnetlib.mnis
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
 from torchvision import datasets
 
 from hnetlib import mnist_files
+from hnetlib.config import Dataset, Split, expect_one_of
 from hnetlib.mnist_files import DataError
 from hnetlib.paths import data_dir
 
-DATASETS = ("mnist", "digits")
-SPLITS = ("test", "validation")
 MNIST_VALIDATION = 10_000  # the last training images
 DIGITS_SHARE = 0.2  # of the images for the test, and of the rest for validation
 
@@ -62,7 +62,7 @@ def resolve_dataset(dataset: str = "auto") -> str:
     "auto" is MNIST if it can be had, else the digits, with the reason on stderr. "mnist" raises a
     DataError where it cannot be had; a damaged file is a DataError for both.
     """
-    _expect("dataset", dataset, ("auto", *DATASETS))
+    expect_one_of("dataset", dataset, ("auto", *get_args(Dataset)))
     if dataset == "digits":
         return "digits"
     root = data_dir()
@@ -80,10 +80,10 @@ def load_data(dataset: str, split: str = "test", device: str | torch.device = "c
     MNIST: the last 10,000), and then the test images are not read. Raises ValueError for an
     unknown name, DataError for data that is damaged or cannot be had.
     """
-    _expect("split", split, SPLITS)
+    expect_one_of("split", split, get_args(Split))
     if dataset == "auto":
         dataset = resolve_dataset(dataset)
-    _expect("dataset", dataset, DATASETS)
+    expect_one_of("dataset", dataset, get_args(Dataset))
     data = _load_mnist(data_dir(), split) if dataset == "mnist" else _load_digits(split)
     return data.to(device)
 
@@ -129,8 +129,3 @@ def _load_digits(split: str) -> ImageData:
 def _checksum(*parts: str | bytes) -> str:
     digests = [hashlib.sha256(p.encode() if isinstance(p, str) else p).digest() for p in parts]
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
-
-
-def _expect(what: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{what}: expected one of {', '.join(allowed)}, got {value!r}")

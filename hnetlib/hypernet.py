@@ -44,7 +44,7 @@ class Hypernetwork(nn.Module):
             raise ValueError(f"hnet_hidden: expected positive layer sizes, got {hnet_hidden}")
         self.layout = _layout(target)
         self.num_weights = sum(shape.numel() for _, shape in self.layout)
-        if not 1 <= num_chunks <= self.num_weights:
+        if num_chunks > self.num_weights:
             raise ValueError(
                 f"num_chunks: expected at most one chunk for each of the target's "
                 f"{self.num_weights} weights, got {num_chunks}"

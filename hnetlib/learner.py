@@ -135,8 +135,7 @@ class Learner:
 
     def _trainable(self, task: int) -> list[torch.nn.Parameter]:
         """Everything but the tokens of other tasks: old ones stay, later ones are not due."""
-        tokens = [token for s, token in enumerate(self.hnet.task_tokens) if s != task]
-        others = {id(token) for token in tokens}
+        others = {id(token) for s, token in enumerate(self.hnet.task_tokens) if s != task}
         return [p for p in self.hnet.parameters() if id(p) not in others]
 
     def _rate(self, steps: int):

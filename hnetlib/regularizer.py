@@ -5,7 +5,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from hnetlib.config import Penalty, Snapshot
+from hnetlib.config import Penalty, Snapshot, expect_one_of
 from hnetlib.hypernet import Hypernetwork
 
 
@@ -38,10 +38,8 @@ class TaskRegularizer:
         penalty: Penalty = "rows",
         penalty_size: int = 60,
     ) -> None:
-        for name, value, kind in (("snapshot", snapshot, Snapshot), ("penalty", penalty, Penalty)):
-            if value not in get_args(kind):
-                allowed = ", ".join(get_args(kind))
-                raise ValueError(f"{name}: expected one of {allowed}, got {value!r}")
+        expect_one_of("snapshot", snapshot, get_args(Snapshot))
+        expect_one_of("penalty", penalty, get_args(Penalty))
         if penalty_size < 1:
             raise ValueError(f"penalty_size: expected at least 1, got {penalty_size}")
         self.hnet = hnet

@@ -67,6 +67,18 @@ class Run:
         return json.loads((self.directory / "provenance.json").read_text())
 
     @property
+    def origin(self) -> dict:
+        """Where this run's numbers come from, in one table: for `hnetlib.notebook.provenance`."""
+        return {
+            "run": self.name,
+            **self.provenance,
+            "seed": self.config.seed,
+            "permutation seed": self.config.permutation_seed,
+            "training seconds": round(self.results["train_seconds"]),
+            "evaluation seconds": round(self.results["eval_seconds"]),
+        }
+
+    @property
     def matrix(self) -> np.ndarray:
         """The accuracy matrix R [T, T], NaN where a task was not learned yet."""
         return np.array(self.results["R"], dtype=np.float64)

@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 from cells import CellsExporter, slug
 
-HEADLINE_MIME = "application/vnd.hnetlib.headline+json"
-PROVENANCE_MIME = "application/vnd.hnetlib.provenance+json"
+from hnetlib.notebook import HEADLINE_MIME, PROVENANCE_MIME
+
 PROGRESS = re.compile(r"\d+%\||\d+it \[|\d(it/s|s/it)")  # a line of a tqdm bar
 
 

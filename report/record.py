@@ -26,12 +26,12 @@ METHODS: dict[str, dict] = {"hnet": {}, "hnet-beta0": {"beta": 0.0, "num_tasks":
 LABELS = {"hnet": "with the regulariser", "hnet-beta0": "without"}
 
 
-def finished_runs(profile: str, dataset: str, changes: dict) -> list[Run]:
+def finished_runs(profile: str, dataset: str, checksum: str, changes: dict) -> list[Run]:
     """The finished ones among the runs of a method, one for each pair."""
     found = []
     for pair in PAIRS:
         config = make_config(profile, dataset, seed=pair, permutation_seed=pair, **changes)
-        run = Run("hnet", config, load_data(config.dataset).checksum)
+        run = Run("hnet", config, checksum)
         if run.finished:
             found.append(run)
     return found
@@ -79,9 +79,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset", default="mnist", choices=["mnist", "digits"])
     options = parser.parse_args(arguments)
     place = HERE / "reference" / options.profile
+    checksum = load_data(options.dataset).checksum
     rows, matrices = [], {}
     for method, changes in METHODS.items():
-        runs = finished_runs(options.profile, options.dataset, changes)
+        runs = finished_runs(options.profile, options.dataset, checksum, changes)
         if runs:
             rows.append(summarise(method, runs))
             matrices[LABELS[method]] = runs[0].matrix
