@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import asdict, dataclass, fields
-from typing import Literal, get_args
+from typing import Literal, get_args, get_origin
 
 import torch
 
@@ -12,7 +12,9 @@ Dataset = Literal["mnist", "digits"]
 Split = Literal["test", "validation"]
 Snapshot = Literal["before_task", "at_learning"]
 Penalty = Literal["rows", "tasks", "all"]
+SnapshotPrecision = Literal["float32", "float16"]
 LrSchedule = Literal["cosine", "constant"]
+Precision = Literal["float32", "tf32", "bf16"]
 NUM_PIXELS = {"mnist": 28 * 28, "digits": 8 * 8}
 
 
@@ -46,6 +48,10 @@ class Config:
     """What the penalty sums over at each step: drawn (task, chunk) pairs, drawn tasks, or all."""
     penalty_size: int = 60
     """How many pairs ("rows") or old tasks ("tasks") are drawn at each step; "all" ignores it."""
+    snapshot_precision: SnapshotPrecision = "float32"
+    """How stored snapshots are kept; float16 takes half the memory."""
+    look_ahead: bool = False
+    """Penalise where the step on the task loss alone would lead, not where the weights are now."""
     task_token_dim: int = 64
     """Length of a task token."""
     chunk_token_dim: int = 32
@@ -64,9 +70,11 @@ class Config:
     """CPU threads of PyTorch; from the command line and notebooks: all available cores."""
     device: str = "cpu"
     """Where to compute: cpu or cuda."""
+    precision: Precision = "float32"
+    """Of matrix products: float32, tf32 (on a GPU), or bf16 by autocast."""
 
     def __post_init__(self) -> None:
-        for name in ("dataset", "split", "snapshot", "penalty", "lr_schedule"):
+        for name in _CHOICES:
             expect_one_of(name, getattr(self, name), get_args(_FIELD_TYPES[name]))
         for name in _WHOLE_AT_LEAST_1:
             _check(name, _is_int(getattr(self, name), 1), "a whole number of at least 1", self)
@@ -81,6 +89,9 @@ class Config:
         _check("device", self.device in ("cpu", "cuda"), "cpu or cuda", self)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: expected cpu, since PyTorch finds no CUDA here, got cuda")
+        if self.precision == "tf32" and self.device != "cuda":
+            raise ValueError("precision: expected float32 or bf16 on a CPU, got 'tf32'")
+        _check("look_ahead", isinstance(self.look_ahead, bool), "True or False", self)
         limit = f"at most one chunk for each of the target's {self.num_weights} weights"
         _check("num_chunks", self.num_chunks <= self.num_weights, limit, self)
 
@@ -106,6 +117,7 @@ class Config:
 
 
 _FIELD_TYPES = {field.name: field.type for field in fields(Config)}
+_CHOICES = [name for name, kind in _FIELD_TYPES.items() if get_origin(kind) is Literal]
 _WHOLE_AT_LEAST_1 = [
     field.name
     for field in fields(Config)

@@ -92,16 +92,24 @@ class Hypernetwork(nn.Module):
     def generate_chunks(self, tokens: Tensor) -> Tensor:
         """All chunks [..., C, chunk_size], padding included, of tokens [..., task_token_dim]."""
         expanded = tokens.unsqueeze(-2).expand(*tokens.shape[:-1], self.num_chunks, -1)
-        chunk_tokens = self.chunk_tokens.expand(*expanded.shape[:-1], -1)
-        return self._rows(expanded, chunk_tokens) * self.scale + self.shift
+        rows = self.head(self.features(expanded, self.chunk_tokens))  # [..., C, chunk_size]
+        return rows * self.scale + self.shift
 
     def generate_rows(self, tokens: Tensor, chunks: Tensor) -> Tensor:
         """Single chunks [K, chunk_size]: row k is chunk `chunks[k]` of task token `tokens[k]`.
 
         tokens: [K, task_token_dim]; chunks: [K] integers. Padding is exactly 0.
         """
-        rows = self._rows(tokens, self.chunk_tokens[chunks])  # [K, chunk_size]
+        rows = self.head(self.features(tokens, self.chunk_tokens[chunks]))  # [K, chunk_size]
         return rows * self.scale[chunks] + self.shift[chunks]
+
+    def features(self, task_tokens: Tensor, chunk_tokens: Tensor) -> Tensor:
+        """What the last layer reads, [..., C, H], for pairs of tokens [..., C, either dim].
+
+        `head` makes rows [..., C, chunk_size] of it, which `scale` and `shift` turn into weights.
+        """
+        chunk_tokens = chunk_tokens.expand(*task_tokens.shape[:-1], -1)
+        return self.body(torch.cat([task_tokens, chunk_tokens], dim=-1))  # [..., C, H]
 
     def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
         """Tensors by name, each [..., *shape], from flat target weights [..., P]."""
@@ -116,10 +124,6 @@ class Hypernetwork(nn.Module):
         """From now on the token of `task` stays as it is; chunk tokens go on learning."""
         self.task_tokens[task].requires_grad_(False)
         self.task_tokens[task].grad = None
-
-    def _rows(self, task_tokens: Tensor, chunk_tokens: Tensor) -> Tensor:
-        tokens = torch.cat([task_tokens, chunk_tokens], dim=-1)  # [..., task dim + chunk dim]
-        return self.head(self.body(tokens))  # [..., chunk_size]
 
     def _pad(self, flat: Tensor) -> Tensor:
         """[C, chunk_size] from [P]; the padding is 0, so that it never counts in the penalty."""

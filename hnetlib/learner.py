@@ -1,14 +1,12 @@
 """The continual training loop: one task after another, old ones held by the regulariser."""
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from hnetlib import evaluation, runs
 from hnetlib.config import Config
@@ -16,6 +14,7 @@ from hnetlib.data import load_data
 from hnetlib.hypernet import Hypernetwork, hypernetize
 from hnetlib.progress import Progress
 from hnetlib.regularizer import TaskRegularizer
+from hnetlib.step import TrainingStep, prepare_torch
 from hnetlib.targets import make_target
 from hnetlib.tasks import PermutedTasks, seeded_generator
 from hnetlib.tracking import Tracker
@@ -61,14 +60,6 @@ def build_hnet(config: Config) -> Hypernetwork:
     return hnet.to(config.device)
 
 
-def prepare_torch(config: Config) -> None:
-    """PyTorch's global settings for a run: its threads, and the same bytes each time."""
-    torch.set_num_threads(config.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA refuses to repeat without
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # slow, and nothing here reads it
-
-
 @dataclass
 class Learner:
     """Trains one hypernetwork on a sequence of tasks."""
@@ -86,6 +77,7 @@ class Learner:
             snapshot=self.config.snapshot,
             penalty=self.config.penalty,
             penalty_size=self.config.penalty_size,
+            snapshot_precision=self.config.snapshot_precision,
         )
 
     def train(self, run: runs.Run, progress: Progress) -> None:
@@ -112,36 +104,25 @@ class Learner:
 
     def learn_task(self, task: int, log: Log = lambda tag, value, step: None) -> None:
         """Trains on one task, the next of the sequence; its token is frozen afterwards."""
-        config, hnet = self.config, self.hnet
-        steps = config.steps(task)
-        generator = seeded_generator(config.seed, task)
+        steps, batch_size = self.config.steps(task), self.config.batch_size
+        generator = seeded_generator(self.config.seed, task)
         self.regularizer.begin_task()
-        optimizer = torch.optim.Adam(self._trainable(task), lr=config.lr, fused=True)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate(steps))
-        batches = self.tasks.train_batches(task, config.batch_size, steps, generator)
-        for step, (images, labels) in enumerate(batches):
-            task_loss = cross_entropy(hnet.run_target(hnet(task), images), labels)
-            penalty = self.regularizer(generator) if config.beta else torch.zeros(())
-            loss = task_loss + config.beta * penalty
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            if step % self.log_every == 0:
-                log("train/cross_entropy", task_loss.item(), self._total_steps(task) + step)
-                log("train/penalty", penalty.item(), self._total_steps(task) + step)
-        hnet.freeze_token(task)
+        step = TrainingStep(self.config, self.hnet, self.regularizer, task)
+        batches = self.tasks.train_batches(task, batch_size, steps, generator)
+        for number, (images, labels) in enumerate(batches):
+            pairs = self.regularizer.draw(generator)
+            task_loss, penalty = step(images, labels, pairs, self._rate(number / steps))
+            if number % self.log_every == 0:
+                log("train/cross_entropy", task_loss.item(), self._total_steps(task) + number)
+                log("train/penalty", penalty.item(), self._total_steps(task) + number)
+        self.hnet.freeze_token(task)
         self.regularizer.end_task(task)
 
-    def _trainable(self, task: int) -> list[torch.nn.Parameter]:
-        """Everything but the tokens of other tasks: old ones stay, later ones are not due."""
-        others = {id(token) for s, token in enumerate(self.hnet.task_tokens) if s != task}
-        return [p for p in self.hnet.parameters() if id(p) not in others]
-
-    def _rate(self, steps: int):
+    def _rate(self, done: float) -> float:
+        """The learning rate where this fraction of a task's steps is done."""
         if self.config.lr_schedule == "constant":
-            return lambda step: 1.0
-        return lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
+            return self.config.lr
+        return self.config.lr * 0.5 * (1 + math.cos(math.pi * done))
 
     def _total_steps(self, task: int) -> int:
         """Optimiser steps on all tasks before this one."""

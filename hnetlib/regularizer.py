@@ -5,8 +5,13 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from hnetlib.config import Penalty, Snapshot, expect_one_of
+from hnetlib.config import Penalty, Snapshot, SnapshotPrecision, expect_one_of
 from hnetlib.hypernet import Hypernetwork
+from hnetlib.snapshots import FrozenHead, StoredRows
+from hnetlib.squares import Base, BlockSquares, GramSquares, gram_is_cheaper
+
+FEW_ROWS = 512  # up to here rows of old tasks share one product with those of the current task
+SNAPSHOT_BYTES = 2**28  # above, "before_task" makes its snapshots again instead of storing them
 
 
 class TaskRegularizer:
@@ -28,6 +33,9 @@ class TaskRegularizer:
             loss = cross_entropy(...) + beta * regularizer()
         hnet.freeze_token(task)
         regularizer.end_task(task)
+
+    `weights_and_penalty` does the same faster. Each kind is a sum over (task, chunk) pairs, and a
+    pair is one number, task * num_chunks + chunk, tasks counted in the order they were learned.
     """
 
     def __init__(
@@ -37,24 +45,33 @@ class TaskRegularizer:
         snapshot: Snapshot = "before_task",
         penalty: Penalty = "rows",
         penalty_size: int = 60,
+        snapshot_precision: SnapshotPrecision = "float32",
     ) -> None:
         expect_one_of("snapshot", snapshot, get_args(Snapshot))
         expect_one_of("penalty", penalty, get_args(Penalty))
+        expect_one_of("snapshot_precision", snapshot_precision, get_args(SnapshotPrecision))
         if penalty_size < 1:
             raise ValueError(f"penalty_size: expected at least 1, got {penalty_size}")
         self.hnet = hnet
         self.snapshot, self.penalty, self.penalty_size = snapshot, penalty, penalty_size
+        wide = hnet.head.weight.dtype
+        self.dtype = torch.float16 if snapshot_precision == "float16" else wide
         self.old_tasks: list[int] = []
         self.tokens = torch.empty(0)  # [t, task_token_dim]
-        self.snapshots = torch.empty(0)  # [t, C, chunk_size], padding 0
+        self.snapshots: StoredRows | FrozenHead = StoredRows(self.dtype)
+        self._base: Base | None = None  # for GramSquares, where that is the cheaper form
+        self._all_pairs = torch.empty(0, dtype=torch.int64)
 
     def begin_task(self) -> None:
         """Call before learning a task: gets the old tasks' tokens and, if due, new snapshots."""
         if not self.old_tasks:
             return
         self.tokens = torch.stack([self.hnet.task_tokens[s].detach() for s in self.old_tasks])
+        self._all_pairs = torch.arange(
+            len(self.tokens) * self.hnet.num_chunks, device=self.tokens.device
+        )
         if self.snapshot == "before_task":
-            self.snapshots = self._generate(self.tokens)
+            self._snapshot_before_task()
 
     def end_task(self, task: int) -> None:
         """Call when `task` is learned and its token frozen: it is an old task from now on."""
@@ -62,48 +79,118 @@ class TaskRegularizer:
             raise ValueError(f"task: expected one that is not old yet, got {task}")
         self.old_tasks.append(task)
         if self.snapshot == "at_learning":
-            new = self._generate(self.hnet.task_tokens[task].detach()[None])  # [1, C, chunk_size]
-            self.snapshots = torch.cat([self.snapshots, new]) if len(self.snapshots) else new
+            self.snapshots.add(self.hnet, self.hnet.task_tokens[task].detach()[None])
 
     def __call__(self, generator: torch.Generator | None = None) -> Tensor:
         """The penalty, a scalar; `generator` (on the CPU) draws the tasks or rows."""
-        num_old = len(self.tokens)
-        if num_old == 0:
-            return self.hnet.chunk_tokens.new_zeros(())
+        return self.penalty_over(self.draw(generator))
+
+    def penalty_over(self, pairs: Tensor) -> Tensor:
+        """The penalty summed over the `pairs` [K] that `draw` gave, a scalar."""
+        return self._rows_and_penalty(pairs)[1]
+
+    def weights_and_penalty(
+        self, task: int | Tensor, pairs: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The weights of a task (or token [task_token_dim]) and the penalty over drawn `pairs`.
+
+        The same as `hnet(task)` and a call of the regulariser, in one pass through the network.
+        """
+        token = self.hnet.task_tokens[task] if isinstance(task, int) else task
+        rows, penalty = self._rows_and_penalty(pairs, token)
+        flat = (rows * self.hnet.scale + self.hnet.shift).flatten()[: self.hnet.num_weights]
+        return self.hnet.unflatten(flat), penalty
+
+    def draw(self, generator: torch.Generator | None = None) -> Tensor:
+        """The pairs [K] that one step's penalty is summed over; `generator` is on the CPU."""
+        num_old, num_chunks = len(self.tokens), self.hnet.num_chunks
+        if num_old == 0 or self.penalty == "all":
+            return self._all_pairs
         if self.penalty == "rows":
-            return self._rows_penalty(num_old, generator)
-        if self.penalty == "tasks":
-            return self._tasks_penalty(self._draw(num_old, generator))
-        return self._tasks_penalty(slice(None))
+            pairs = self._choose(num_old * num_chunks, generator)
+        else:
+            tasks = self._choose(num_old, generator)
+            pairs = (tasks[:, None] * num_chunks + torch.arange(num_chunks)).flatten()
+        return pairs.to(self.tokens.device)
 
     def state(self) -> dict:
         """What a checkpoint has to keep."""
-        kept = self.snapshots if self.snapshot == "at_learning" else None
+        kept = self.snapshots.stored if self.snapshot == "at_learning" else None
         return {"old_tasks": list(self.old_tasks), "snapshots": kept}
 
     def load_state(self, state: dict) -> None:
         """Goes on from a checkpoint's `state()`."""
         self.old_tasks = list(state["old_tasks"])
         if state["snapshots"] is not None:
-            self.snapshots = state["snapshots"]
+            self.snapshots.stored = state["snapshots"]
 
-    def _tasks_penalty(self, chosen: Tensor | slice) -> Tensor:
-        chunks = self.hnet.generate_chunks(self.tokens[chosen])  # [K, C, chunk_size]
-        return (chunks - self.snapshots[chosen]).square().sum() / len(chunks)
+    def _choose(self, population: int, generator: torch.Generator | None) -> Tensor:
+        return torch.randperm(population, generator=generator)[: self.penalty_size]
 
-    def _rows_penalty(self, num_old: int, generator: torch.Generator | None) -> Tensor:
-        num_chunks = self.hnet.num_chunks
-        pairs = self._draw(num_old * num_chunks, generator)  # [K]
-        tasks, chunks = pairs // num_chunks, pairs % num_chunks
-        rows = self.hnet.generate_rows(self.tokens[tasks], chunks)  # [K, chunk_size]
-        squared = (rows - self.snapshots[tasks, chunks]).square()
-        return num_chunks * squared.sum() / len(pairs)
+    def _rows_and_penalty(self, pairs: Tensor, token: Tensor | None = None) -> tuple:
+        """What the last layer writes for all chunks of `token` ([C, N]; none: [0, N]), penalty."""
+        hnet, num_own = self.hnet, 0 if token is None else self.hnet.num_chunks
+        task_tokens = self.tokens[pairs // hnet.num_chunks] if len(pairs) else None
+        chunk_tokens = hnet.chunk_tokens[pairs % hnet.num_chunks]  # [K, chunk_token_dim]
+        if token is not None:
+            own = token.expand(num_own, -1)  # [C, task_token_dim]
+            task_tokens = own if task_tokens is None else torch.cat([own, task_tokens])
+            chunk_tokens = torch.cat([hnet.chunk_tokens, chunk_tokens])
+        if task_tokens is None:
+            return None, hnet.chunk_tokens.new_zeros(())
+        features = hnet.features(task_tokens, chunk_tokens)  # [C + K, H]
+        if len(pairs) <= FEW_ROWS:
+            rows = hnet.head(features)  # [C + K, N]: reads the large last layer once
+            kept, scales = self._kept(pairs)
+            squares = ((rows[num_own:] - kept) * scales).square().sum()
+            rows = rows[:num_own]
+        else:
+            rows = hnet.head(features[:num_own])
+            with torch.autocast(features.device.type, enabled=False):  # small differences
+                squares = self._many_squares(features[num_own:].to(hnet.scale.dtype), pairs)
+        # the mean over pairs, times C: 1/t of the sum over all pairs where these are all
+        return rows, squares * (hnet.num_chunks / max(1, len(pairs)))
 
-    def _draw(self, population: int, generator: torch.Generator | None) -> Tensor:
-        drawn = torch.randperm(population, generator=generator)[: self.penalty_size]
-        return drawn.to(self.tokens.device)
+    def _kept(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """The snapshot's rows and the scale of each of their numbers, both [K, N]."""
+        return self.snapshots.rows(pairs), self.hnet.scale[pairs % self.hnet.num_chunks]
+
+    def _many_squares(self, features: Tensor, pairs: Tensor) -> Tensor:
+        head, num_gram = self.hnet.head, 0
+        squares = features.new_zeros(())
+        if self._base is not None and pairs is self._all_pairs:
+            num_gram = len(self._base.rows)
+            # the base holds features times scale, and the scale last
+            scales = self._base.rows[:, -1:]  # [R, 1]
+            moved = features[:num_gram] * scales - self._base.rows[:, :-1]  # [R, H]
+            squares = GramSquares.apply(moved, head.weight, head.bias, self._base)
+        if num_gram < len(pairs):
+            features, pairs = features[num_gram:], pairs[num_gram:]
+            squares = squares + BlockSquares.apply(
+                features, head.weight, head.bias, lambda block: self._kept(pairs[block])
+            )
+        return squares
 
     @torch.no_grad()
-    def _generate(self, tokens: Tensor) -> Tensor:
-        # a few tasks at a time, since the layers before the last take memory too
-        return torch.cat([self.hnet.generate_chunks(few) for few in tokens.split(16)])
+    def _snapshot_before_task(self) -> None:
+        """The one place that decides how snapshots are kept and exact penalties computed."""
+        hnet = self.hnet
+        one_scale = (hnet.scale == hnet.scale[:, :1]).all(1)  # [C]: chunks within one tensor
+        in_gram = one_scale[self._all_pairs % hnet.num_chunks]  # [t * C]
+        num_gram = int(in_gram.sum())
+        self._base = None
+        if (
+            self.penalty == "all"
+            and num_gram > FEW_ROWS
+            and gram_is_cheaper(num_gram, hnet.chunk_size, hnet.head.in_features)
+        ):
+            self.snapshots = FrozenHead(hnet, self.tokens)
+            self._all_pairs = torch.cat([self._all_pairs[in_gram], self._all_pairs[~in_gram]])
+            pairs = self._all_pairs[:num_gram]
+            scales = hnet.scale[pairs % hnet.num_chunks, 0]  # [R]
+            self._base = Base.of(self.snapshots, pairs, scales)
+        elif len(self._all_pairs) * hnet.chunk_size * self.dtype.itemsize > SNAPSHOT_BYTES:
+            self.snapshots = FrozenHead(hnet, self.tokens)
+        else:
+            self.snapshots = StoredRows(self.dtype)
+            self.snapshots.add(hnet, self.tokens)

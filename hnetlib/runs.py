@@ -30,6 +30,9 @@ NUMERIC_MODULES = (
     "hypernet",
     "learner",
     "regularizer",
+    "snapshots",
+    "squares",
+    "step",
     "targets",
     "tasks",
 )

@@ -29,6 +29,8 @@ class MLP(nn.Module):
     `MLP((784, 300, 100, 10))` is LeNet-300-100.
     """
 
+    pixel_weight = "layers.0.weight"  # [out, pixels]: has a column for each pixel
+
     def __init__(self, sizes: tuple[int, ...]) -> None:
         super().__init__()
         if len(sizes) < 2 or min(sizes) < 1:

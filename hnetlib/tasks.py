@@ -56,6 +56,15 @@ class PermutedTasks:
         )
 
     @cached_property
+    def lit_eval_pixels(self) -> tuple[Tensor, Tensor]:
+        """Which pixels [L] of the unpermuted evaluation images are ever above 0, and just those.
+
+        The second is the images with no other pixel, [M, L].
+        """
+        lit = self.data.eval_images.any(0).nonzero()[:, 0]  # [L]
+        return lit, self.data.eval_images[:, lit]
+
+    @cached_property
     def _eval_pixels(self) -> Tensor:
         return self.data.eval_images.T.contiguous()  # [D, M]
 

@@ -78,3 +78,12 @@ def test_every_field_is_explained():
     for field in fields(Config):
         _, _, after = source.partition(f"    {field.name}:")
         assert after.split("\n")[1].strip().startswith('"""'), field.name
+
+
+def test_precision_is_checked_against_the_device():
+    with pytest.raises(
+        ValueError, match="precision: expected float32 or bf16 on a CPU, got 'tf32'"
+    ):
+        make_config("smoke", "digits", precision="tf32")
+    with pytest.raises(ValueError, match="precision: expected one of float32, tf32, bf16"):
+        make_config("smoke", "digits", precision="half")

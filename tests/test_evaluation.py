@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from hnetlib import evaluation
+from hnetlib.data import load_data
 from hnetlib.hypernet import hypernetize
-from hnetlib.targets import MLP
+from hnetlib.targets import MLP, ConvLeNet
+from hnetlib.tasks import PermutedTasks
 
 nan = float("nan")
 R = np.array([[0.9, nan, nan], [0.8, 0.7, nan], [0.6, 0.75, 0.5]])
@@ -46,3 +48,19 @@ def test_accuracy_counts_right_answers_over_all_batches(monkeypatch):
     assert evaluation.accuracy(partial(hnet.run_target, weights), images, labels) == pytest.approx(
         30 / 50
     )
+
+
+@pytest.mark.parametrize("target", [MLP((64, 12, 10)), ConvLeNet(8)])
+def test_all_tasks_at_once_score_as_one_by_one(monkeypatch, target):
+    """Permuted columns and dark pixels left out, against permuted images."""
+    monkeypatch.setattr(evaluation, "TASKS_AT_ONCE", 3)
+    data = load_data("digits")
+    assert (data.eval_images == 0).all(0).any(), "no dark pixel: the test would not see them"
+    tasks = PermutedTasks(data, num_tasks=5)
+    hnet = hypernetize(target, num_tasks=5, num_chunks=3, hnet_hidden=(9,))
+    one_by_one = [
+        evaluation.accuracy(partial(hnet.run_target, hnet(task)), *tasks.eval_set(task))
+        for task in range(4)
+    ]
+    assert len(set(one_by_one)) > 1
+    assert evaluation.evaluate_task_aware(hnet, tasks, 4).tolist() == one_by_one

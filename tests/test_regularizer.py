@@ -1,12 +1,16 @@
 """The penalty: zero at the snapshot, a plain sum away from it, sampled kinds equal on average."""
 
+import copy
 import itertools
 
 import pytest
 import torch
 
+from hnetlib import regularizer as regularizer_module
+from hnetlib import squares
 from hnetlib.hypernet import hypernetize
 from hnetlib.regularizer import TaskRegularizer
+from hnetlib.snapshots import FrozenHead, StoredRows
 from hnetlib.targets import MLP
 
 OLD_TASKS, CHUNKS = 3, 4
@@ -25,6 +29,13 @@ def learned(snapshot="before_task", penalty="all", penalty_size=2):
         regularizer.end_task(task)
     regularizer.begin_task()
     return hnet, regularizer
+
+
+def same_but_exact(regularizer):
+    """A regulariser over all pairs with the tokens and snapshots of another."""
+    exact = copy.copy(regularizer)
+    exact.penalty = "all"
+    return exact
 
 
 def move(hnet, size=0.1):
@@ -74,12 +85,11 @@ def test_sampled_kinds_equal_all_in_expectation_with_their_gradients(
     """Averages over every possible draw of two, instead of many random ones: exact."""
     hnet, regularizer = learned(penalty=penalty)
     move(hnet)
-    exact = TaskRegularizer(hnet, penalty="all")
-    exact.tokens, exact.snapshots = regularizer.tokens, regularizer.snapshots
+    exact = same_but_exact(regularizer)
     draws = list(itertools.combinations(range(population), 2))
     values = []
     for draw in draws:
-        monkeypatch.setattr(regularizer, "_draw", lambda *_, draw=draw: torch.tensor(draw))
+        monkeypatch.setattr(regularizer, "_choose", lambda *_, draw=draw: torch.tensor(draw))
         values.append(regularizer())
     mean = sum(values) / len(draws)
     torch.testing.assert_close(mean, exact())
@@ -92,7 +102,7 @@ def test_sampled_kinds_equal_all_in_expectation_with_their_gradients(
 def test_draws_are_uniform_and_without_replacement():
     _, regularizer = learned(penalty="rows", penalty_size=5)
     generator = torch.Generator().manual_seed(0)
-    draws = torch.stack([regularizer._draw(12, generator) for _ in range(2000)])
+    draws = torch.stack([regularizer._choose(12, generator) for _ in range(2000)])
     assert all(len(set(draw)) == 5 for draw in draws.tolist())
     counts = draws.flatten().bincount(minlength=12)
     assert (counts - 2000 * 5 / 12).abs().max() < 5 * (2000 * 5 / 12) ** 0.5
@@ -101,8 +111,7 @@ def test_draws_are_uniform_and_without_replacement():
 def test_a_draw_larger_than_the_population_is_exact():
     hnet, regularizer = learned(penalty="rows", penalty_size=1000)
     move(hnet)
-    exact = TaskRegularizer(hnet, penalty="all")
-    exact.tokens, exact.snapshots = regularizer.tokens, regularizer.snapshots
+    exact = same_but_exact(regularizer)
     torch.testing.assert_close(regularizer(), exact())
 
 
@@ -116,7 +125,8 @@ def test_the_two_snapshots_differ_once_an_old_task_has_drifted():
         hnet.freeze_token(3)
         regularizer.end_task(3)
         regularizer.begin_task()
-        held = hnet.unflatten(regularizer.snapshots[0].flatten()[: hnet.num_weights])
+        rows = regularizer.snapshots.rows(torch.arange(CHUNKS)) * hnet.scale + hnet.shift
+        held = hnet.unflatten(rows.flatten()[: hnet.num_weights])
         results[snapshot] = held["layers.0.weight"]
         expected = learned_weights if snapshot == "at_learning" else drifted
         torch.testing.assert_close(results[snapshot], expected)
@@ -128,7 +138,7 @@ def test_no_gradient_reaches_frozen_tokens_or_snapshots():
     move(hnet)
     regularizer().backward()
     assert all(hnet.task_tokens[task].grad is None for task in range(OLD_TASKS))
-    assert not regularizer.snapshots.requires_grad
+    assert not regularizer.snapshots.stored.requires_grad
     assert hnet.chunk_tokens.grad.abs().max() > 0
 
 
@@ -144,3 +154,81 @@ def test_wrong_settings_say_what_was_expected():
     regularizer.end_task(0)
     with pytest.raises(ValueError, match="not old yet, got 0"):
         regularizer.end_task(0)
+
+
+@pytest.fixture
+def exact_forms(monkeypatch):
+    """Makes the regulariser take one of the three forms of the exact penalty at any size."""
+
+    def choose(form):
+        monkeypatch.setattr(regularizer_module, "FEW_ROWS", 10**6 if form == "plain" else 0)
+        monkeypatch.setattr(regularizer_module, "gram_is_cheaper", lambda *_: form == "gram")
+        monkeypatch.setattr(squares, "BLOCK", 5)
+
+    return choose
+
+
+@pytest.mark.parametrize("distance", [1e-6, 1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("form", ["blocks", "gram"])
+def test_cheaper_exact_forms_keep_value_and_gradient(exact_forms, form, distance):
+    """Against the plain sum, in float64, near the snapshot and far from it."""
+    found = []
+    for one in ("plain", form):
+        exact_forms(one)
+        hnet, regularizer = learned()
+        assert isinstance(regularizer.snapshots, FrozenHead if one == "gram" else StoredRows)
+        torch.manual_seed(1)
+        move(hnet, distance)
+        value = regularizer()
+        found.append([value, *(g for g in gradients(hnet, value) if g is not None)])
+    for ours, plain in zip(*reversed(found), strict=True):
+        # the plain difference itself keeps no more digits than the distance leaves of 16
+        torch.testing.assert_close(ours, plain, rtol=1e-14 / distance + 1e-10, atol=0)
+
+
+def test_the_gram_form_takes_chunks_of_one_scale_and_blocks_take_the_rest(exact_forms):
+    exact_forms("gram")
+    hnet, regularizer = learned()
+    uniform = [len(set(row.tolist())) == 1 for row in hnet.scale]
+    assert 0 < sum(uniform) < CHUNKS
+    assert len(regularizer._base.rows) == OLD_TASKS * sum(uniform)
+    assert sorted(regularizer.draw().tolist()) == list(range(OLD_TASKS * CHUNKS))
+
+
+def test_snapshots_too_large_to_store_are_made_again(monkeypatch):
+    values = []
+    for limit in (2**28, 0):
+        monkeypatch.setattr(regularizer_module, "SNAPSHOT_BYTES", limit)
+        hnet, regularizer = learned(penalty="rows", penalty_size=7)
+        torch.manual_seed(1)
+        move(hnet)
+        values.append(regularizer(torch.Generator().manual_seed(0)))
+        assert isinstance(regularizer.snapshots, StoredRows if limit else FrozenHead)
+    torch.testing.assert_close(*values)
+
+
+def test_half_precision_snapshots_take_half_the_memory_and_stay_near():
+    stored = []
+    for precision in ("float32", "float16"):
+        torch.manual_seed(0)
+        hnet = hypernetize(MLP((6, 5, 3)), 2, num_chunks=CHUNKS, hnet_hidden=(9,))
+        regularizer = TaskRegularizer(hnet, snapshot="at_learning", snapshot_precision=precision)
+        regularizer.end_task(0)
+        regularizer.begin_task()
+        stored.append(regularizer.snapshots.stored)
+        assert regularizer() < 1e-5
+    assert stored[1].nbytes * 2 == stored[0].nbytes
+    torch.testing.assert_close(stored[1].float(), stored[0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("penalty", ["all", "tasks", "rows"])
+@pytest.mark.parametrize("few_rows", [0, 512])
+def test_one_pass_gives_the_same_weights_and_penalty_as_two(monkeypatch, penalty, few_rows):
+    monkeypatch.setattr(regularizer_module, "FEW_ROWS", few_rows)
+    hnet, regularizer = learned(penalty=penalty)
+    move(hnet)
+    pairs = regularizer.draw(torch.Generator().manual_seed(0))
+    weights, value = regularizer.weights_and_penalty(3, pairs)
+    torch.testing.assert_close(value, regularizer.penalty_over(pairs))
+    for name, weight in hnet(3).items():
+        torch.testing.assert_close(weights[name], weight)

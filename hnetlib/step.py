@@ -1,0 +1,146 @@
+"""One optimiser step on a task, and the place that decides how it runs on this machine."""
+
+import os
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from hnetlib.config import Config
+from hnetlib.hypernet import Hypernetwork
+from hnetlib.regularizer import TaskRegularizer
+
+EAGER_STEPS = 3  # before a CUDA graph is captured, so that libraries have set themselves up
+
+
+def prepare_torch(config: Config) -> None:
+    """PyTorch's global settings for a run: threads, precision, and the same bytes each time."""
+    torch.set_num_threads(config.threads)
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA refuses to repeat without
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # slow, and nothing here reads it
+
+
+class TrainingStep:
+    """Learns one task, a batch a call: cross-entropy plus beta times the penalty, by Adam.
+
+    On a GPU the third step is recorded as one CUDA graph, and every later one replays it: inputs
+    are then copied into the tensors it was recorded with.
+    """
+
+    def __init__(
+        self, config: Config, hnet: Hypernetwork, regularizer: TaskRegularizer, task: int
+    ) -> None:
+        self.config, self.hnet, self.regularizer, self.task = config, hnet, regularizer, task
+        self.on_gpu = config.device == "cuda"
+        rate = torch.tensor(config.lr, device="cuda") if self.on_gpu else config.lr
+        self.optimizer = torch.optim.Adam(
+            trainable(hnet, task), lr=rate, fused=True, capturable=self.on_gpu
+        )
+        self.beta = config.beta if regularizer.old_tasks else 0.0
+        self.num_steps = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(
+        self, images: Tensor, labels: Tensor, pairs: Tensor, rate: float
+    ) -> tuple[Tensor, Tensor]:
+        """A step on images [B, D], labels [B] and drawn pairs [K], at this learning rate.
+
+        Returns the cross-entropy and the penalty before the step, two scalars without a graph.
+        """
+        self._set_rate(rate)
+        self.num_steps += 1
+        if not self.on_gpu:
+            return self._run(images, labels, pairs)
+        if self.num_steps <= EAGER_STEPS:
+            return self._run_on_side_stream(images, labels, pairs)
+        if self.graph is None:
+            self._capture(images, labels, pairs)
+        for fixed, new in zip(self.inputs, (images, labels, pairs), strict=True):
+            fixed.copy_(new)
+        self.graph.replay()
+        return self.losses
+
+    def _run(self, images: Tensor, labels: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._precision():
+            losses = self._gradients(images, labels, pairs)
+        self.optimizer.step()
+        return losses
+
+    def _gradients(self, images: Tensor, labels: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        hnet, regularizer = self.hnet, self.regularizer
+        together = bool(self.beta) and not self.config.look_ahead
+        if together:
+            weights, penalty = regularizer.weights_and_penalty(self.task, pairs)
+        else:
+            weights, penalty = hnet(self.task), hnet.chunk_tokens.new_zeros(())
+        task_loss = cross_entropy(hnet.run_target(weights, images), labels)
+        (task_loss + self.beta * penalty).backward()
+        if self.beta and not together:
+            penalty = self._penalty_ahead(pairs)
+        return task_loss.detach(), penalty.detach()
+
+    def _penalty_ahead(self, pairs: Tensor) -> Tensor:
+        """Adds the gradients of the penalty where the task's own step would lead.
+
+        The look-ahead of von Oswald et al. (1906.00695, eq. 2): the penalty is taken at
+        Theta + Delta, Delta the step Adam would make on the task loss alone, held constant.
+        """
+        parameters = [p for p in self.optimizer.param_groups[0]["params"] if p.grad is not None]
+        before = [p.detach().clone() for p in parameters]
+        with torch.no_grad():
+            torch._foreach_add_(parameters, [self._adam_move(p) for p in parameters])
+        penalty = self.regularizer.penalty_over(pairs)
+        (self.beta * penalty).backward()
+        with torch.no_grad():
+            torch._foreach_copy_(parameters, before)
+        return penalty
+
+    def _adam_move(self, parameter: nn.Parameter) -> Tensor:
+        """What Adam (Kingma & Ba, 1412.6980, algorithm 1) would add now, its state left alone."""
+        group, state = self.optimizer.param_groups[0], self.optimizer.state.get(parameter) or {}
+        decay1, decay2 = group["betas"]
+        step = state.get("step", 0) + 1
+        first = (1 - decay1) * parameter.grad + decay1 * state.get("exp_avg", 0)
+        second = (1 - decay2) * parameter.grad.square() + decay2 * state.get("exp_avg_sq", 0)
+        first, second = first / (1 - decay1**step), second / (1 - decay2**step)
+        return -group["lr"] * first / (second.sqrt() + group["eps"])
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            if self.on_gpu:
+                group["lr"].fill_(rate)  # the graph reads this tensor
+            else:
+                group["lr"] = rate
+
+    def _precision(self):
+        if self.config.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(self.config.device, dtype=torch.bfloat16)
+
+    def _run_on_side_stream(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            losses = self._run(*inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        return losses
+
+    def _capture(self, *inputs: Tensor) -> None:
+        """Records a step, without running it, on inputs that stay where they are."""
+        self.inputs = [tensor.clone() for tensor in inputs]
+        if self.regularizer.penalty == "all":
+            self.inputs[2] = inputs[2]  # the same pairs at every step, known by identity
+        self.graph = torch.cuda.CUDAGraph()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.cuda.graph(self.graph):
+            self.losses = self._run(*self.inputs)
+
+
+def trainable(hnet: Hypernetwork, task: int) -> list[nn.Parameter]:
+    """Everything but the tokens of other tasks: old ones stay, later ones are not due."""
+    others = {id(token) for number, token in enumerate(hnet.task_tokens) if number != task}
+    return [p for p in hnet.parameters() if id(p) not in others]
