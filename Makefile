@@ -9,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup report page notebook test tensorboard clean
+.PHONY: help setup report page notebook test reference bench tensorboard clean
 
 # Some systems set ENV for their own use, so only a value given to make is checked.
 ifeq ($(origin ENV),command line)
@@ -42,6 +42,7 @@ BUILD := report/build/$(PROFILE)-$(DATASET)
 EXECUTED := $(NOTEBOOKS:notebooks/%=$(BUILD)/%)
 LIBRARY := $(filter-out hnetlib/bootstrap.py,$(wildcard hnetlib/*.py hnetlib/*.mplstyle)) report/execute.py
 CHOSEN := $(firstword $(filter notebooks/$(NB)_%.ipynb notebooks/0$(NB)_%.ipynb notebooks/$(NB).ipynb,$(NOTEBOOKS)))
+PEER := hypnettorch==0.0.4
 NAMES := $(NOTEBOOKS:notebooks/%.ipynb=%)
 
 help: ## this list
@@ -53,6 +54,7 @@ help: ## this list
 #: DATASET=auto         mnist, digits, or auto: MNIST, the bundled digits where it can't be had
 #: NB=05 PARAMS="..."   for notebook: which one, and parameters as in "-p num_tasks 20 -p beta 0.05"
 #: PYTHON=python3       Python that makes .venv
+#: BENCH="..."          for bench: options as in "--settings original --threads 1"
 #: ENV=active           use the active environment instead of making .venv
 #: HNETLIB_DATA, HNETLIB_RUNS, HNETLIB_LOGS   other places for data/, runs/ and logs/
 
@@ -92,6 +94,15 @@ test: ## check style (ruff) and properties (pytest)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pytest
+
+reference: ## train what the committed results of a profile still lack, and write it down
+	@$(SETUP) --quiet
+	$(PY) report/reference.py --profile "$(PROFILE)"
+
+bench: ## time a training step beside hypnettorch's, which is installed for it
+	@$(SETUP) --quiet
+	@$(PY) -m pip show --quiet hypnettorch || $(PY) -m pip install --quiet --no-deps "$(PEER)"
+	$(PY) -m hnetlib.bench $(BENCH)
 
 tensorboard: ## show the training logs in a browser, at 127.0.0.1
 	@$(SETUP) --quiet

@@ -13,6 +13,7 @@ Split = Literal["test", "validation"]
 Snapshot = Literal["before_task", "at_learning"]
 Penalty = Literal["rows", "tasks", "all"]
 SnapshotPrecision = Literal["float32", "float16"]
+HnetActivation = Literal["relu", "sine"]
 LrSchedule = Literal["cosine", "constant"]
 Precision = Literal["float32", "tf32", "bf16"]
 NUM_PIXELS = {"mnist": 28 * 28, "digits": 8 * 8}
@@ -36,8 +37,10 @@ class Config:
     """Steps on the first task, which also teaches to generate, as a multiple of steps_per_task."""
     batch_size: int = 256
     """Images in a training batch."""
-    lr: float = 1e-3
+    lr: float = 4e-3
     """Adam's learning rate (at the start of a task, where a schedule lowers it)."""
+    head_lr_factor: float = 0.2
+    """The learning rate of the hypernetwork's wide last layer, as a fraction of lr."""
     lr_schedule: LrSchedule = "cosine"
     """Learning rate within a task: falling to 0 along half a cosine, or constant."""
     beta: float = 0.1
@@ -60,6 +63,8 @@ class Config:
     """Chunks in which the target's weights are generated."""
     hnet_hidden: tuple[int, ...] = (200, 250, 350)
     """Hidden layer sizes of the hypernetwork."""
+    hnet_activation: HnetActivation = "sine"
+    """Nonlinearity of the hypernetwork: relu, or sine, which keeps tokens' features apart."""
     target: str = "mlp-100"
     """Network whose weights are generated: mlp-<size>-<size>..., lenet-300-100 or conv-lenet."""
     seed: int = 0
@@ -80,7 +85,9 @@ class Config:
             _check(name, _is_int(getattr(self, name), 1), "a whole number of at least 1", self)
         for name in ("seed", "permutation_seed"):
             _check(name, _is_int(getattr(self, name), 0), "a whole number of at least 0", self)
-        _check("lr", _is_number(self.lr) and self.lr > 0, "a number above 0", self)
+        for name in ("lr", "head_lr_factor"):
+            value = getattr(self, name)
+            _check(name, _is_number(value) and value > 0, "a number above 0", self)
         _check("beta", _is_number(self.beta) and self.beta >= 0, "a number of at least 0", self)
         hidden = self.hnet_hidden
         sound = isinstance(hidden, (tuple, list)) and all(_is_int(size, 1) for size in hidden)
@@ -133,6 +140,7 @@ PROFILES: dict[str, dict] = {
         "first_task_factor": 3,
         "batch_size": 64,
         "lr": 3e-3,
+        "head_lr_factor": 1.0,
         "hnet_hidden": (32, 32),
         "task_token_dim": 8,
         "chunk_token_dim": 8,
@@ -148,12 +156,25 @@ PROFILES: dict[str, dict] = {
         "task_token_dim": 50,
         "chunk_token_dim": 50,
         "hnet_hidden": (25,),
+        "hnet_activation": "relu",
+        "lr": 1e-3,
+        "head_lr_factor": 1.0,
+    },
+    # Sizes, batches and steps of the original project's best run: 12.5 targets in one hypernetwork.
+    "original": {
+        "target": "mlp-300",
+        "num_chunks": 30,
+        "task_token_dim": 100,
+        "chunk_token_dim": 100,
+        "batch_size": 256,
+        "steps_per_task": 500,
     },
 }
 # What a profile changes when it runs on the bundled digits, which have fewer images and pixels.
 DIGITS: dict[str, dict] = {
     "laptop": {"steps_per_task": 200, "beta": 0.3},
     "standard": {"steps_per_task": 200},
+    "original": {"steps_per_task": 200},
 }
 
 

@@ -3,18 +3,21 @@
 import copy
 import math
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hnetlib.targets import relu_layers
+from hnetlib.config import Config, HnetActivation, expect_one_of
+from hnetlib.targets import make_target, relu_layers
 
 
 class Hypernetwork(nn.Module):
     """Generates all weights of a target network from a task token, in `num_chunks` equal chunks.
 
-    One chunk is one row: the generator (a ReLU network) reads a task token and a chunk token and
+    One chunk is one row: the generator (a dense network) reads a task token and a chunk token and
     writes `chunk_size` consecutive numbers of the target's flat weight vector
     (the chunked hypernetwork of von Oswald et al., arXiv 1906.00695). With `num_chunks=1` it writes
     all at once.
@@ -33,6 +36,7 @@ class Hypernetwork(nn.Module):
         task_token_dim: int = 64,
         chunk_token_dim: int = 32,
         hnet_hidden: Sequence[int] = (200, 250, 350),
+        hnet_activation: HnetActivation = "relu",
     ) -> None:
         super().__init__()
         sizes = {"num_tasks": num_tasks, "num_chunks": num_chunks}
@@ -42,6 +46,7 @@ class Hypernetwork(nn.Module):
                 raise ValueError(f"{name}: expected at least 1, got {size}")
         if not hnet_hidden or min(hnet_hidden) < 1:
             raise ValueError(f"hnet_hidden: expected positive layer sizes, got {hnet_hidden}")
+        expect_one_of("hnet_activation", hnet_activation, get_args(HnetActivation))
         self.layout = _layout(target)
         self.num_weights = sum(shape.numel() for _, shape in self.layout)
         if num_chunks > self.num_weights:
@@ -53,7 +58,8 @@ class Hypernetwork(nn.Module):
         self.chunk_size = math.ceil(self.num_weights / num_chunks)
         self.target = _without_weights(target)
 
-        self.body = nn.Sequential(*relu_layers((task_token_dim + chunk_token_dim, *hnet_hidden)))
+        layers = {"relu": relu_layers, "sine": sine_layers}[hnet_activation]
+        self.body = nn.Sequential(*layers((task_token_dim + chunk_token_dim, *hnet_hidden)))
         self.head = nn.Linear(hnet_hidden[-1], self.chunk_size)
         nn.init.normal_(self.head.weight, std=hnet_hidden[-1] ** -0.5)  # outputs of variance 1
         nn.init.zeros_(self.head.bias)
@@ -131,6 +137,31 @@ class Hypernetwork(nn.Module):
         return nn.functional.pad(flat, (0, padding)).view(self.num_chunks, self.chunk_size)
 
 
+class Sine(nn.Module):
+    """The sine of its input, scaled to keep about unit variance."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values between -sqrt(2) and sqrt(2), in the shape of `x`."""
+        return math.sqrt(2) * torch.sin(x)
+
+
+def sine_layers(sizes: Sequence[int]) -> list[nn.Module]:
+    """Dense layers of these sizes, each with a sine behind it (as in Sitzmann et al., 2006.09661).
+
+    A sine is odd, so features of different tokens start nearly orthogonal. ReLU features all point
+    the same way: inputs with a cosine of 1/3 between them (two tasks, the same chunk) leave three
+    random layers with 0.7 after ReLUs (the arc-cosine kernel, Cho & Saul, 2009) and 0.2 after
+    sines, and what one task changes, the others feel by that much.
+    """
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(sizes):
+        linear = nn.Linear(fan_in, fan_out)
+        nn.init.normal_(linear.weight, std=fan_in**-0.5)
+        nn.init.zeros_(linear.bias)
+        layers += [linear, Sine()]
+    return layers
+
+
 def hypernetize(module: nn.Module, num_tasks: int = 1, **settings) -> Hypernetwork:
     """A hypernetwork that generates every parameter of `module`; settings as in `Hypernetwork`.
 
@@ -138,6 +169,22 @@ def hypernetize(module: nn.Module, num_tasks: int = 1, **settings) -> Hypernetwo
     >>> logits = hnet.run_target(hnet(task=1), torch.rand(32, 784))  # [32, 10]
     """
     return Hypernetwork(module, num_tasks, **settings)
+
+
+def build_hnet(config: Config) -> Hypernetwork:
+    """The untrained hypernetwork of a config; its starting values depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        hnet = hypernetize(
+            make_target(config.target, config.num_pixels),
+            num_tasks=config.num_tasks,
+            num_chunks=config.num_chunks,
+            task_token_dim=config.task_token_dim,
+            chunk_token_dim=config.chunk_token_dim,
+            hnet_hidden=config.hnet_hidden,
+            hnet_activation=config.hnet_activation,
+        )
+    return hnet.to(config.device)
 
 
 def _layout(target: nn.Module) -> list[tuple[tuple[str, ...], torch.Size]]:

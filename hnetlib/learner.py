@@ -11,11 +11,10 @@ import torch
 from hnetlib import evaluation, runs
 from hnetlib.config import Config
 from hnetlib.data import load_data
-from hnetlib.hypernet import Hypernetwork, hypernetize
+from hnetlib.hypernet import Hypernetwork, build_hnet
 from hnetlib.progress import Progress
 from hnetlib.regularizer import TaskRegularizer
 from hnetlib.step import TrainingStep, prepare_torch
-from hnetlib.targets import make_target
 from hnetlib.tasks import PermutedTasks, seeded_generator
 from hnetlib.tracking import Tracker
 
@@ -43,21 +42,6 @@ def load_hnet(run: runs.Run) -> Hypernetwork:
     hnet = build_hnet(run.config)
     hnet.load_state_dict(run.load_checkpoint(run.config.device)["hnet"])
     return hnet
-
-
-def build_hnet(config: Config) -> Hypernetwork:
-    """The untrained hypernetwork of a config; its starting values depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        hnet = hypernetize(
-            make_target(config.target, config.num_pixels),
-            num_tasks=config.num_tasks,
-            num_chunks=config.num_chunks,
-            task_token_dim=config.task_token_dim,
-            chunk_token_dim=config.chunk_token_dim,
-            hnet_hidden=config.hnet_hidden,
-        )
-    return hnet.to(config.device)
 
 
 @dataclass
@@ -119,10 +103,10 @@ class Learner:
         self.regularizer.end_task(task)
 
     def _rate(self, done: float) -> float:
-        """The learning rate where this fraction of a task's steps is done."""
+        """What the learning rates are multiplied by where this fraction of the steps is done."""
         if self.config.lr_schedule == "constant":
-            return self.config.lr
-        return self.config.lr * 0.5 * (1 + math.cos(math.pi * done))
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * done))
 
     def _total_steps(self, task: int) -> int:
         """Optimiser steps on all tasks before this one."""

@@ -31,6 +31,11 @@ def logs_dir() -> Path:
     return _place("HNETLIB_LOGS", "logs")
 
 
+def reference_dir(profile: str) -> Path:
+    """Committed results of a profile's finished runs, in a checkout."""
+    return project_root() / "report" / "reference" / profile
+
+
 def _place(variable: str, default: str) -> Path:
     chosen = os.environ.get(variable)
     return Path(chosen).expanduser().resolve() if chosen else project_root() / default

@@ -1,6 +1,7 @@
 """One optimiser step on a task, and the place that decides how it runs on this machine."""
 
 import os
+from collections.abc import Collection
 from contextlib import nullcontext
 
 import torch
@@ -35,18 +36,20 @@ class TrainingStep:
     ) -> None:
         self.config, self.hnet, self.regularizer, self.task = config, hnet, regularizer, task
         self.on_gpu = config.device == "cuda"
-        rate = torch.tensor(config.lr, device="cuda") if self.on_gpu else config.lr
-        self.optimizer = torch.optim.Adam(
-            trainable(hnet, task), lr=rate, fused=True, capturable=self.on_gpu
-        )
+        groups = parameter_groups(hnet, [task], config)
+        self.rates = [group["lr"] for group in groups]
+        if self.on_gpu:
+            for group in groups:
+                group["lr"] = torch.tensor(group["lr"], device="cuda")
+        self.optimizer = torch.optim.Adam(groups, fused=True, capturable=self.on_gpu)
         self.beta = config.beta if regularizer.old_tasks else 0.0
         self.num_steps = 0
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(
-        self, images: Tensor, labels: Tensor, pairs: Tensor, rate: float
+        self, images: Tensor, labels: Tensor, pairs: Tensor, rate: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """A step on images [B, D], labels [B] and drawn pairs [K], at this learning rate.
+        """A step on images [B, D], labels [B] and drawn pairs [K], at `rate` times the config's.
 
         Returns the cross-entropy and the penalty before the step, two scalars without a graph.
         """
@@ -89,19 +92,22 @@ class TrainingStep:
         The look-ahead of von Oswald et al. (1906.00695, eq. 2): the penalty is taken at
         Theta + Delta, Delta the step Adam would make on the task loss alone, held constant.
         """
-        parameters = [p for p in self.optimizer.param_groups[0]["params"] if p.grad is not None]
-        before = [p.detach().clone() for p in parameters]
+        groups = self.optimizer.param_groups
+        moves = {
+            p: self._adam_move(p, g) for g in groups for p in g["params"] if p.grad is not None
+        }
+        before = [parameter.detach().clone() for parameter in moves]
         with torch.no_grad():
-            torch._foreach_add_(parameters, [self._adam_move(p) for p in parameters])
+            torch._foreach_add_(list(moves), list(moves.values()))
         penalty = self.regularizer.penalty_over(pairs)
         (self.beta * penalty).backward()
         with torch.no_grad():
-            torch._foreach_copy_(parameters, before)
+            torch._foreach_copy_(list(moves), before)
         return penalty
 
-    def _adam_move(self, parameter: nn.Parameter) -> Tensor:
+    def _adam_move(self, parameter: nn.Parameter, group: dict) -> Tensor:
         """What Adam (Kingma & Ba, 1412.6980, algorithm 1) would add now, its state left alone."""
-        group, state = self.optimizer.param_groups[0], self.optimizer.state.get(parameter) or {}
+        state = self.optimizer.state.get(parameter) or {}
         decay1, decay2 = group["betas"]
         step = state.get("step", 0) + 1
         first = (1 - decay1) * parameter.grad + decay1 * state.get("exp_avg", 0)
@@ -110,11 +116,11 @@ class TrainingStep:
         return -group["lr"] * first / (second.sqrt() + group["eps"])
 
     def _set_rate(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
+        for group, full in zip(self.optimizer.param_groups, self.rates, strict=True):
             if self.on_gpu:
-                group["lr"].fill_(rate)  # the graph reads this tensor
+                group["lr"].fill_(rate * full)  # the graph reads this tensor
             else:
-                group["lr"] = rate
+                group["lr"] = rate * full
 
     def _precision(self):
         if self.config.precision != "bf16":
@@ -140,7 +146,16 @@ class TrainingStep:
             self.losses = self._run(*self.inputs)
 
 
-def trainable(hnet: Hypernetwork, task: int) -> list[nn.Parameter]:
-    """Everything but the tokens of other tasks: old ones stay, later ones are not due."""
-    others = {id(token) for number, token in enumerate(hnet.task_tokens) if number != task}
-    return [p for p in hnet.parameters() if id(p) not in others]
+def parameter_groups(hnet: Hypernetwork, tasks: Collection[int], config: Config) -> list[dict]:
+    """The last layer, and all else but the tokens of tasks that are not learned, with their rates.
+
+    Every generated weight is a sum over the last layer's many inputs, and Adam moves each term by
+    about its rate: so a wide last layer takes a smaller one than the layers before it and the
+    tokens (the maximal update parametrisation says so in general: Yang et al., 2203.03466).
+    """
+    head = list(hnet.head.parameters())
+    others = {id(token) for number, token in enumerate(hnet.task_tokens) if number not in tasks}
+    others |= {id(parameter) for parameter in head}
+    rest = [parameter for parameter in hnet.parameters() if id(parameter) not in others]
+    head_lr = config.lr * config.head_lr_factor
+    return [{"params": head, "lr": head_lr}, {"params": rest, "lr": config.lr}]

@@ -140,3 +140,25 @@ def test_targets_by_name():
     for name in ("mlp", "mlp-0", "resnet"):
         with pytest.raises(ValueError, match="target: expected"):
             make_target(name, 784)
+
+
+def test_sines_keep_the_features_of_different_tasks_apart():
+    """The cosine between what the last layer reads for two tasks, same chunk, before training."""
+    cosines = {}
+    for activation in ("relu", "sine"):
+        torch.manual_seed(0)
+        hnet = hypernetize(MLP((10, 8, 3)), num_chunks=10, hnet_activation=activation)
+        one, other = torch.randn(2, 10, 64)
+        features = hnet.features(one, hnet.chunk_tokens), hnet.features(other, hnet.chunk_tokens)
+        cosines[activation] = torch.cosine_similarity(*features).mean().item()
+    assert 0.6 < cosines["relu"] < 0.8
+    assert 0.1 < cosines["sine"] < 0.3
+
+
+def test_both_activations_start_generated_weights_at_the_targets_spread():
+    for activation in ("relu", "sine"):
+        torch.manual_seed(0)
+        hnet = hypernetize(MLP((784, 100, 10)), num_chunks=10, hnet_activation=activation)
+        assert 0.7 < hnet(0)["layers.0.weight"].std() / (2 / 784) ** 0.5 < 1.3
+    with pytest.raises(ValueError, match="hnet_activation: expected one of relu, sine, got 'tanh'"):
+        hypernetize(MLP((10, 8, 3)), hnet_activation="tanh")

@@ -1,13 +1,18 @@
 """The committed results: summary, runs and README say the same."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
+import torch
 
-from hnetlib import evaluation, paths
+import hnetlib
+from hnetlib import data, evaluation, paths, pretrained
+from hnetlib.learner import load_hnet, train_or_load
 
 ROOT = paths.PACKAGE.parent
+sys.path.insert(0, str(ROOT / "report"))
 REFERENCE = ROOT / "report" / "reference" / "laptop"
 ROWS = json.loads((REFERENCE / "summary.json").read_text())
 
@@ -43,3 +48,66 @@ def test_the_readme_quotes_the_summary():
         f"n = {hnet['n_seeds']}",
     ):
         assert quoted in readme, quoted
+
+
+@pytest.fixture
+def small_reference(monkeypatch, tmp_path, tiny):
+    """The script that makes the reference, on two tiny runs and into a directory of its own."""
+    import reference
+
+    def planned(profile):
+        for seed in (0, 1):
+            yield "hnet", tiny(seed=seed, permutation_seed=seed)
+
+    digits = data.load_data("digits")
+    monkeypatch.setattr(reference, "planned", planned)
+    monkeypatch.setattr(reference, "load_data", lambda name: digits)
+    monkeypatch.setattr(paths, "reference_dir", lambda profile: tmp_path / "reference" / profile)
+    return reference
+
+
+def test_the_reference_is_trained_recorded_and_not_trained_again(
+    small_reference, tiny, monkeypatch, capsys
+):
+    assert small_reference.main(["--no-train"]) == 1
+    assert "no finished run" in capsys.readouterr().err
+    train_or_load(tiny(), progress=False)
+    assert small_reference.main(["--no-train"]) == 0
+    place = paths.reference_dir("laptop")
+    (row,) = json.loads((place / "summary.json").read_text())
+    assert (row["n_seeds"], row["acc_std"]) == (1, None)
+    assert small_reference.main([]) == 0
+    (row,) = json.loads((place / "summary.json").read_text())
+    assert row["n_seeds"] == 2
+    both = [json.loads((place / "runs" / f"hnet-s{seed}.json").read_text()) for seed in (0, 1)]
+    assert row["acc_mean"] == pytest.approx(np.mean([run["results"]["acc"] for run in both]))
+    assert (place / "retention.png").stat().st_size > 1000
+
+    def train(config):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(small_reference, "train_or_load", train)
+    assert small_reference.main([]) == 0
+    assert capsys.readouterr().out.count("recorded already") == 3
+
+
+def test_a_saved_hypernetwork_comes_back_with_its_tokens_and_settings(monkeypatch, tmp_path, tiny):
+    monkeypatch.setattr(paths, "reference_dir", lambda profile: tmp_path / profile)
+    run = train_or_load(tiny(steps_per_task=60), progress=False)
+    trained = load_hnet(run)
+    pretrained.save(trained, run.config)
+    loaded = hnetlib.load(run.config.profile)
+    assert loaded.config == run.config
+    assert not any(token.requires_grad for token in loaded.task_tokens)
+    for name, value in loaded.state_dict().items():
+        torch.testing.assert_close(value, trained.state_dict()[name], rtol=1e-3, atol=1e-4)
+    with pytest.raises(FileNotFoundError, match=r"\(smoke\), got 'nothing'"):
+        hnetlib.load("nothing")
+
+
+def test_the_committed_hypernetwork_is_the_recorded_run():
+    run = json.loads((REFERENCE / "runs" / "hnet-s0.json").read_text())
+    hnet = hnetlib.load("laptop")
+    assert hnet.config.as_dict() == run["config"]
+    assert hnet.num_tasks == run["config"]["num_tasks"]
+    assert run["half_precision_acc"] == pytest.approx(run["results"]["acc"], abs=2e-4)

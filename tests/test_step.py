@@ -11,6 +11,8 @@ from hnetlib.learner import Learner, train_or_load
 from hnetlib.step import TrainingStep
 from hnetlib.tasks import PermutedTasks
 
+RATE = 0.8
+
 
 def second_task(tiny, **settings):
     """A learner with one task learned, ready for the second; a batch and drawn pairs."""
@@ -26,19 +28,21 @@ def second_task(tiny, **settings):
 def take(learner, batch, steps=1):
     step = TrainingStep(learner.config, learner.hnet, learner.regularizer, task=1)
     for _ in range(steps):
-        losses = step(*batch, rate=0.01)
+        losses = step(*batch, rate=RATE)
     return step, losses
 
 
 def test_a_step_is_adam_on_cross_entropy_plus_beta_times_penalty(tiny):
-    learner, batch = second_task(tiny, beta=0.5)
+    learner, batch = second_task(tiny, beta=0.5, lr=0.01, head_lr_factor=0.2)
     plain = copy.deepcopy(learner)
     take(learner, batch, steps=3)
     images, labels, pairs = batch
     hnet = plain.hnet
     others = [token for task, token in enumerate(hnet.task_tokens) if task != 1]
-    moving = [p for p in hnet.parameters() if all(p is not token for token in others)]
-    optimizer = torch.optim.Adam(moving, lr=0.01)
+    head = list(hnet.head.parameters())
+    rest = [p for p in hnet.parameters() if all(p is not other for other in others + head)]
+    groups = [{"params": rest, "lr": 0.01 * RATE}, {"params": head, "lr": 0.002 * RATE}]
+    optimizer = torch.optim.Adam(groups)
     for _ in range(3):
         loss = cross_entropy(hnet.run_target(hnet(1), images), labels)
         loss = loss + 0.5 * plain.regularizer.penalty_over(pairs)
@@ -54,10 +58,10 @@ def test_look_ahead_takes_the_penalty_where_adam_would_go(tiny):
     step, _ = take(learner, batch, steps=2)  # so that Adam has a state
     alone = copy.deepcopy(step)  # hypernetwork and optimiser state too
     alone.beta = 0.0
-    alone(*batch, rate=0.01)
+    alone(*batch, rate=RATE)
     before = [p.clone() for p in learner.hnet.parameters()]
     expected = alone.regularizer.penalty_over(batch[2])
-    step._set_rate(0.01)
+    step._set_rate(RATE)
     step.optimizer.zero_grad()
     _, penalty = step._gradients(*batch)
     torch.testing.assert_close(penalty, expected.detach(), rtol=1e-3, atol=1e-6)
