@@ -20,7 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hnetlib import peers
-from hnetlib.config import Config, available_cores
+from hnetlib.config import Config, HnetActivation, available_cores
 from hnetlib.hypernet import Hypernetwork, hypernetize
 from hnetlib.provenance import provenance
 from hnetlib.regularizer import TaskRegularizer
@@ -42,6 +42,7 @@ class Setting:
     chunk_token_dim: int
     batch_size: int
     hnet_hidden: tuple[int, ...] = (200, 250, 350)
+    hnet_activation: HnetActivation = "relu"
 
     def hnet(self, num_tasks: int) -> Hypernetwork:
         """An untrained hypernetwork of these sizes."""
@@ -52,11 +53,12 @@ class Setting:
             task_token_dim=self.task_token_dim,
             chunk_token_dim=self.chunk_token_dim,
             hnet_hidden=self.hnet_hidden,
+            hnet_activation=self.hnet_activation,
         )
 
 
 SETTINGS = {
-    "laptop": Setting((784, 100, 10), 10, 64, 32, 256),
+    "laptop": Setting((784, 100, 10), 10, 64, 32, 512, hnet_activation="sine"),
     "original": Setting((784, 300, 10), 30, 100, 100, 256),
     # images padded to 32 x 32 and a head of 10 for each of 100 tasks, as in the paper's code
     "paper": Setting((1024, 1000, 1000, 1000), 404, 128, 12, 128),

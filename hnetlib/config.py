@@ -31,11 +31,11 @@ class Config:
     """What accuracy is measured on: the test images, or training images held out for choices."""
     num_tasks: int = 100
     """Tasks learned one after the other; each is one fixed permutation of the pixels."""
-    steps_per_task: int = 400
+    steps_per_task: int = 350
     """Optimiser steps on each task."""
     first_task_factor: int = 2
     """Steps on the first task, which also teaches to generate, as a multiple of steps_per_task."""
-    batch_size: int = 256
+    batch_size: int = 512
     """Images in a training batch."""
     lr: float = 4e-3
     """Adam's learning rate (at the start of a task, where a schedule lowers it)."""
@@ -43,7 +43,7 @@ class Config:
     """The learning rate of the hypernetwork's wide last layer, as a fraction of lr."""
     lr_schedule: LrSchedule = "cosine"
     """Learning rate within a task: falling to 0 along half a cosine, or constant."""
-    beta: float = 0.1
+    beta: float = 0.3
     """Weight of the penalty for changing what old tasks' tokens generate; 0 switches it off."""
     snapshot: Snapshot = "before_task"
     """Old weights the penalty holds on to: generated before the current task, or when learned."""
@@ -141,6 +141,7 @@ PROFILES: dict[str, dict] = {
         "batch_size": 64,
         "lr": 3e-3,
         "head_lr_factor": 1.0,
+        "beta": 0.1,
         "hnet_hidden": (32, 32),
         "task_token_dim": 8,
         "chunk_token_dim": 8,
@@ -157,8 +158,11 @@ PROFILES: dict[str, dict] = {
         "chunk_token_dim": 50,
         "hnet_hidden": (25,),
         "hnet_activation": "relu",
+        "batch_size": 256,
+        "steps_per_task": 400,
         "lr": 1e-3,
         "head_lr_factor": 1.0,
+        "beta": 0.1,
     },
     # Sizes, batches and steps of the original project's best run: 12.5 targets in one hypernetwork.
     "original": {
@@ -172,7 +176,7 @@ PROFILES: dict[str, dict] = {
 }
 # What a profile changes when it runs on the bundled digits, which have fewer images and pixels.
 DIGITS: dict[str, dict] = {
-    "laptop": {"steps_per_task": 200, "beta": 0.3},
+    "laptop": {"steps_per_task": 200, "batch_size": 256, "beta": 0.1},
     "standard": {"steps_per_task": 200},
     "original": {"steps_per_task": 200},
 }

@@ -60,7 +60,7 @@ class TaskRegularizer:
         self.tokens = torch.empty(0)  # [t, task_token_dim]
         self.snapshots: StoredRows | FrozenHead = StoredRows(self.dtype)
         self._base: Base | None = None  # for GramSquares, where that is the cheaper form
-        self._all_pairs = torch.empty(0, dtype=torch.int64)
+        self._all_pairs = torch.empty(0, dtype=torch.int64, device=hnet.chunk_tokens.device)
 
     def begin_task(self) -> None:
         """Call before learning a task: gets the old tasks' tokens and, if due, new snapshots."""

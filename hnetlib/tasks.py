@@ -39,7 +39,8 @@ class PermutedTasks:
         images, labels = self.data.train_images, self.data.train_labels
         for indices in shuffled_batches(len(labels), batch_size, steps, generator):
             indices = indices.to(labels.device)  # [B]
-            yield images[indices][:, permutation], labels[indices]
+            # two selections of whole rows and columns move faster than one by both indices
+            yield images.index_select(0, indices).index_select(1, permutation), labels[indices]
 
     def eval_set(self, task: int) -> tuple[Tensor, Tensor]:
         """Evaluation images [M, D] as this task shows them, and labels [M]."""
