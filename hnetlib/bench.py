@@ -222,6 +222,8 @@ def ratios(rows: list[dict]) -> dict[str, float]:
     for setting in dict.fromkeys(row["setting"] for row in rows):
         for old, name, numerator, denominator in (
             (99, "ours rows at 99 old tasks / at 1", (99, OURS, "rows"), (1, OURS, "rows")),
+            # fewer rows than are drawn exist at first
+            (99, "ours rows at 99 old tasks / at 10", (99, OURS, "rows"), (10, OURS, "rows")),
             (50, "hypnettorch all / ours all", (50, PEER, "all"), (50, OURS, "all")),
             (50, "hypnettorch all / ours rows", (50, PEER, "all"), (50, OURS, "rows")),
             (50, "hypnettorch 1 task / ours rows", (50, PEER, "1 task"), (50, OURS, "rows")),
