@@ -31,19 +31,19 @@ class Config:
     """What accuracy is measured on: the test images, or training images held out for choices."""
     num_tasks: int = 100
     """Tasks learned one after the other; each is one fixed permutation of the pixels."""
-    steps_per_task: int = 350
+    steps_per_task: int = 400
     """Optimiser steps on each task."""
     first_task_factor: int = 2
     """Steps on the first task, which also teaches to generate, as a multiple of steps_per_task."""
-    batch_size: int = 512
+    batch_size: int = 256
     """Images in a training batch."""
-    lr: float = 4e-3
+    lr: float = 1e-3
     """Adam's learning rate (at the start of a task, where a schedule lowers it)."""
-    head_lr_factor: float = 0.2
+    head_lr_factor: float = 1.0
     """The learning rate of the hypernetwork's wide last layer, as a fraction of lr."""
     lr_schedule: LrSchedule = "cosine"
     """Learning rate within a task: falling to 0 along half a cosine, or constant."""
-    beta: float = 0.3
+    beta: float = 0.1
     """Weight of the penalty for changing what old tasks' tokens generate; 0 switches it off."""
     snapshot: Snapshot = "before_task"
     """Old weights the penalty holds on to: generated before the current task, or when learned."""
@@ -63,7 +63,7 @@ class Config:
     """Chunks in which the target's weights are generated."""
     hnet_hidden: tuple[int, ...] = (200, 250, 350)
     """Hidden layer sizes of the hypernetwork."""
-    hnet_activation: HnetActivation = "sine"
+    hnet_activation: HnetActivation = "relu"
     """Nonlinearity of the hypernetwork: relu, or sine, which keeps tokens' features apart."""
     target: str = "mlp-100"
     """Network whose weights are generated: mlp-<size>-<size>..., lenet-300-100 or conv-lenet."""
@@ -140,8 +140,6 @@ PROFILES: dict[str, dict] = {
         "first_task_factor": 3,
         "batch_size": 64,
         "lr": 3e-3,
-        "head_lr_factor": 1.0,
-        "beta": 0.1,
         "hnet_hidden": (32, 32),
         "task_token_dim": 8,
         "chunk_token_dim": 8,
@@ -157,28 +155,12 @@ PROFILES: dict[str, dict] = {
         "task_token_dim": 50,
         "chunk_token_dim": 50,
         "hnet_hidden": (25,),
-        "hnet_activation": "relu",
-        "batch_size": 256,
-        "steps_per_task": 400,
-        "lr": 1e-3,
-        "head_lr_factor": 1.0,
-        "beta": 0.1,
-    },
-    # Sizes, batches and steps of the original project's best run: 12.5 targets in one hypernetwork.
-    "original": {
-        "target": "mlp-300",
-        "num_chunks": 30,
-        "task_token_dim": 100,
-        "chunk_token_dim": 100,
-        "batch_size": 256,
-        "steps_per_task": 500,
     },
 }
 # What a profile changes when it runs on the bundled digits, which have fewer images and pixels.
 DIGITS: dict[str, dict] = {
-    "laptop": {"steps_per_task": 200, "batch_size": 256, "beta": 0.1},
+    "laptop": {"steps_per_task": 200, "beta": 0.3},
     "standard": {"steps_per_task": 200},
-    "original": {"steps_per_task": 200},
 }
 
 

@@ -5,11 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
-import hnetlib
-from hnetlib import data, evaluation, paths, pretrained
-from hnetlib.learner import load_hnet, train_or_load
+from hnetlib import data, evaluation, paths
+from hnetlib.learner import train_or_load
 
 ROOT = paths.PACKAGE.parent
 sys.path.insert(0, str(ROOT / "report"))
@@ -91,23 +89,20 @@ def test_the_reference_is_trained_recorded_and_not_trained_again(
     assert capsys.readouterr().out.count("recorded already") == 3
 
 
-def test_a_saved_hypernetwork_comes_back_with_its_tokens_and_settings(monkeypatch, tmp_path, tiny):
-    monkeypatch.setattr(paths, "reference_dir", lambda profile: tmp_path / profile)
-    run = train_or_load(tiny(steps_per_task=60), progress=False)
-    trained = load_hnet(run)
-    pretrained.save(trained, run.config)
-    loaded = hnetlib.load(run.config.profile)
-    assert loaded.config == run.config
-    assert not any(token.requires_grad for token in loaded.task_tokens)
-    for name, value in loaded.state_dict().items():
-        torch.testing.assert_close(value, trained.state_dict()[name], rtol=1e-3, atol=1e-4)
-    with pytest.raises(FileNotFoundError, match=r"\(smoke\), got 'nothing'"):
-        hnetlib.load("nothing")
-
-
-def test_the_committed_hypernetwork_is_the_recorded_run():
-    run = json.loads((REFERENCE / "runs" / "hnet-s0.json").read_text())
-    hnet = hnetlib.load("laptop")
-    assert hnet.config.as_dict() == run["config"]
-    assert hnet.num_tasks == run["config"]["num_tasks"]
-    assert run["half_precision_acc"] == pytest.approx(run["results"]["acc"], abs=2e-4)
+def test_the_readme_quotes_the_measured_steps():
+    rows = json.loads((REFERENCE / "bench.json").read_text())["rows"]
+    ms = {
+        (row["old_tasks"], row["library"], row["penalty"]): f"{row['ms']:.0f}"
+        for row in rows
+        if row["setting"] == "original"
+    }
+    ours, theirs = (50, "hnetlib"), (50, "hypnettorch")
+    few, many = ms[10, "hnetlib", "rows"], ms[99, "hnetlib", "rows"]
+    readme = (ROOT / "README.md").read_text()
+    for quoted in (
+        f"exact | {ms[*ours, 'all']} | {ms[*theirs, 'all']} |",
+        f"of all old tasks | {ms[*ours, 'rows']} | - |",
+        f"one drawn task | {ms[*ours, '1 task']} | {ms[*theirs, '1 task']} |",
+        f"take {few} ms\nwith 10 old tasks and {many} ms",
+    ):
+        assert quoted in readme, quoted
