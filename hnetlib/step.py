@@ -150,8 +150,9 @@ def parameter_groups(hnet: Hypernetwork, tasks: Collection[int], config: Config)
     """The last layer, and all else but the tokens of tasks that are not learned, with their rates.
 
     Every generated weight is a sum over the last layer's many inputs, and Adam moves each term by
-    about its rate: so a wide last layer takes a smaller one than the layers before it and the
+    about its rate: so a wide last layer can want a smaller one than the layers before it and the
     tokens (the maximal update parametrisation says so in general: Yang et al., 2203.03466).
+    `head_lr_factor` sets it.
     """
     head = list(hnet.head.parameters())
     others = {id(token) for number, token in enumerate(hnet.task_tokens) if number not in tasks}
