@@ -14,6 +14,7 @@ Snapshot = Literal["before_task", "at_learning"]
 Penalty = Literal["rows", "tasks", "all"]
 SnapshotPrecision = Literal["float32", "float16"]
 HnetActivation = Literal["relu", "sine"]
+HeadOptimizer = Literal["adam", "least_change"]
 LrSchedule = Literal["cosine", "constant"]
 Precision = Literal["float32", "tf32", "bf16"]
 NUM_PIXELS = {"mnist": 28 * 28, "digits": 8 * 8}
@@ -40,7 +41,11 @@ class Config:
     lr: float = 1e-3
     """Adam's learning rate (at the start of a task, where a schedule lowers it)."""
     head_lr_factor: float = 1.0
-    """The learning rate of the hypernetwork's wide last layer, as a fraction of lr."""
+    """The rate of the hypernetwork's wide last layer, as a multiple of lr."""
+    head_optimizer: HeadOptimizer = "adam"
+    """How the last layer learns: adam, or least_change: steps that spare old tasks' weights."""
+    damping: float = 0.01
+    """Of least_change: weight of the last layer's own change beside that of old tasks' weights."""
     lr_schedule: LrSchedule = "cosine"
     """Learning rate within a task: falling to 0 along half a cosine, or constant."""
     beta: float = 0.1
@@ -85,7 +90,7 @@ class Config:
             _check(name, _is_int(getattr(self, name), 1), "a whole number of at least 1", self)
         for name in ("seed", "permutation_seed"):
             _check(name, _is_int(getattr(self, name), 0), "a whole number of at least 0", self)
-        for name in ("lr", "head_lr_factor"):
+        for name in ("lr", "head_lr_factor", "damping"):
             value = getattr(self, name)
             _check(name, _is_number(value) and value > 0, "a number above 0", self)
         _check("beta", _is_number(self.beta) and self.beta >= 0, "a number of at least 0", self)
@@ -101,11 +106,20 @@ class Config:
         _check("look_ahead", isinstance(self.look_ahead, bool), "True or False", self)
         limit = f"at most one chunk for each of the target's {self.num_weights} weights"
         _check("num_chunks", self.num_chunks <= self.num_weights, limit, self)
+        if self.head_optimizer == "least_change":
+            _check("look_ahead", not self.look_ahead, "False with least_change", self)
+            limit = f"at most the last hidden layer's {hidden[-1]} units with least_change"
+            _check("num_chunks", self.num_chunks <= hidden[-1], limit, self)
 
     @property
     def num_pixels(self) -> int:
         """Pixels of one image."""
         return NUM_PIXELS[self.dataset]
+
+    @property
+    def head_lr(self) -> float:
+        """The learning rate of the hypernetwork's last layer."""
+        return self.lr * self.head_lr_factor
 
     @property
     def num_weights(self) -> int:
@@ -131,22 +145,35 @@ _WHOLE_AT_LEAST_1 = [
     if field.type is int and field.name not in ("seed", "permutation_seed")
 ]
 
-# Each profile lists what differs from the defaults above, which are those of `laptop`.
+SMALL = ("smoke", "smoke-plain")  # profiles that are for the bundled digits
+SMOKE = {
+    "num_tasks": 3,
+    "steps_per_task": 60,
+    "first_task_factor": 3,
+    "batch_size": 64,
+    "lr": 3e-3,
+    "hnet_hidden": (32, 32),
+    "task_token_dim": 8,
+    "chunk_token_dim": 8,
+    "num_chunks": 5,
+    "target": "mlp-32",
+    "penalty_size": 10,
+}
+LEAST_CHANGE = {"hnet_activation": "sine", "head_optimizer": "least_change"}
+# Each profile lists what differs from the defaults above, which are those of `laptop-plain`.
 PROFILES: dict[str, dict] = {
-    "laptop": {},
-    "smoke": {
-        "num_tasks": 3,
-        "steps_per_task": 60,
-        "first_task_factor": 3,
-        "batch_size": 64,
-        "lr": 3e-3,
-        "hnet_hidden": (32, 32),
-        "task_token_dim": 8,
-        "chunk_token_dim": 8,
+    "laptop": LEAST_CHANGE
+    | {
+        "batch_size": 512,
+        "lr": 3e-4,
+        "head_lr_factor": 33.0,
         "num_chunks": 5,
-        "target": "mlp-32",
         "penalty_size": 10,
     },
+    "smoke": SMOKE | LEAST_CHANGE | {"head_lr_factor": 10.0},
+    # The method of the paper as such: ReLUs, and Adam for every layer.
+    "laptop-plain": {},
+    "smoke-plain": SMOKE,
     # Tokens of 50 and 40 chunks: the founding description's "standard scenario", in which the
     # hypernetwork has fewer numbers than the network it generates.
     "standard": {
@@ -159,9 +186,15 @@ PROFILES: dict[str, dict] = {
 }
 # What a profile changes when it runs on the bundled digits, which have fewer images and pixels.
 DIGITS: dict[str, dict] = {
-    "laptop": {"steps_per_task": 200, "beta": 0.3},
+    "laptop": {"steps_per_task": 200},
+    "laptop-plain": {"steps_per_task": 200, "beta": 0.3},
     "standard": {"steps_per_task": 200},
 }
+
+
+def plain(profile: str) -> str:
+    """The profile that differs from this one by learning as in the paper, if there is one."""
+    return f"{profile}-plain" if f"{profile}-plain" in PROFILES else profile
 
 
 def make_config(profile: str = "laptop", dataset: str = "auto", **settings) -> Config:
@@ -188,10 +221,10 @@ def defaults(profile: str, dataset: str) -> dict:
 
 
 def resolve_dataset(profile: str, dataset: str) -> str:
-    """What "auto" means: MNIST if it can be had, else the digits; always those for `smoke`."""
+    """What "auto" means: MNIST if it can be had, else the digits; always those for `smoke`s."""
     from hnetlib import data  # loads torchvision: only when needed
 
-    return "digits" if (profile, dataset) == ("smoke", "auto") else data.resolve_dataset(dataset)
+    return "digits" if profile in SMALL and dataset == "auto" else data.resolve_dataset(dataset)
 
 
 def available_cores() -> int:

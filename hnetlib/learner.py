@@ -99,6 +99,7 @@ class Learner:
             if number % self.log_every == 0:
                 log("train/cross_entropy", task_loss.item(), self._total_steps(task) + number)
                 log("train/penalty", penalty.item(), self._total_steps(task) + number)
+        step.finish()
         self.hnet.freeze_token(task)
         self.regularizer.end_task(task)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hnetlib.config import Penalty, Snapshot, SnapshotPrecision, expect_one_of
 from hnetlib.hypernet import Hypernetwork
-from hnetlib.snapshots import FrozenHead, StoredRows
+from hnetlib.snapshots import FrozenHead, StoredRows, features_of
 from hnetlib.squares import Base, BlockSquares, GramSquares, gram_is_cheaper
 
 FEW_ROWS = 512  # up to here rows of old tasks share one product with those of the current task
@@ -90,16 +90,24 @@ class TaskRegularizer:
         return self._rows_and_penalty(pairs)[1]
 
     def weights_and_penalty(
-        self, task: int | Tensor, pairs: Tensor
+        self, task: int | Tensor, pairs: Tensor, head_change: Tensor | None = None
     ) -> tuple[dict[str, Tensor], Tensor]:
         """The weights of a task (or token [task_token_dim]) and the penalty over drawn `pairs`.
 
         The same as `hnet(task)` and a call of the regulariser, in one pass through the network.
+        `head_change` [C, chunk_size] is added to what the last layer writes for the task.
         """
         token = self.hnet.task_tokens[task] if isinstance(task, int) else task
         rows, penalty = self._rows_and_penalty(pairs, token)
+        if head_change is not None:
+            rows = rows + head_change
         flat = (rows * self.hnet.scale + self.hnet.shift).flatten()[: self.hnet.num_weights]
         return self.hnet.unflatten(flat), penalty
+
+    @torch.no_grad()
+    def old_features(self) -> Tensor | None:
+        """What the last layer reads for all chunks of all old tasks, [t * C, H]; None: no task."""
+        return features_of(self.hnet, self.tokens) if len(self.tokens) else None
 
     def draw(self, generator: torch.Generator | None = None) -> Tensor:
         """The pairs [K] that one step's penalty is summed over; `generator` is on the CPU."""
@@ -139,6 +147,8 @@ class TaskRegularizer:
         if task_tokens is None:
             return None, hnet.chunk_tokens.new_zeros(())
         features = hnet.features(task_tokens, chunk_tokens)  # [C + K, H]
+        if not len(pairs):
+            return hnet.head(features), hnet.chunk_tokens.new_zeros(())
         if len(pairs) <= FEW_ROWS:
             rows = hnet.head(features)  # [C + K, N]: reads the large last layer once
             kept, scales = self._kept(pairs)
@@ -149,7 +159,7 @@ class TaskRegularizer:
             with torch.autocast(features.device.type, enabled=False):  # small differences
                 squares = self._many_squares(features[num_own:].to(hnet.scale.dtype), pairs)
         # the mean over pairs, times C: 1/t of the sum over all pairs where these are all
-        return rows, squares * (hnet.num_chunks / max(1, len(pairs)))
+        return rows, squares * (hnet.num_chunks / len(pairs))
 
     def _kept(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """The snapshot's rows and the scale of each of their numbers, both [K, N]."""

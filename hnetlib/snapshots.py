@@ -25,7 +25,7 @@ class StoredRows:
     def add(self, hnet: Hypernetwork, tokens: Tensor) -> None:
         """Takes a snapshot of these tasks' tokens [t, task_token_dim], behind those it has."""
         rows = [
-            hnet.head(_features(hnet, few)).to(self.dtype) for few in tokens.split(TASKS_AT_ONCE)
+            hnet.head(features_of(hnet, few)).to(self.dtype) for few in tokens.split(TASKS_AT_ONCE)
         ]
         self.stored = torch.cat([self.stored, *rows] if len(self.stored) else rows)
 
@@ -45,7 +45,7 @@ class FrozenHead:
     @torch.no_grad()
     def __init__(self, hnet: Hypernetwork, tokens: Tensor) -> None:
         self.head = copy.deepcopy(hnet.head).requires_grad_(False)
-        features = [_features(hnet, few) for few in tokens.split(TASKS_AT_ONCE)]
+        features = [features_of(hnet, few) for few in tokens.split(TASKS_AT_ONCE)]
         self.features = torch.cat(features)  # [t * C, H]
 
     def rows(self, pairs: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class FrozenHead:
         return F.linear(self.features[pairs], self.head.weight, self.head.bias)
 
 
-def _features(hnet: Hypernetwork, tokens: Tensor) -> Tensor:
+def features_of(hnet: Hypernetwork, tokens: Tensor) -> Tensor:
     """What the last layer reads, [t * C, H], for all chunks of tokens [t, task_token_dim]."""
     tokens = tokens.repeat_interleave(hnet.num_chunks, dim=0)  # [t * C, task_token_dim]
     chunk_tokens = hnet.chunk_tokens.repeat(len(tokens) // hnet.num_chunks, 1)

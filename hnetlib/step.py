@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from hnetlib.config import Config
 from hnetlib.hypernet import Hypernetwork
+from hnetlib.least_change import LeastChange
 from hnetlib.regularizer import TaskRegularizer
 
 EAGER_STEPS = 3  # before a CUDA graph is captured, so that libraries have set themselves up
@@ -27,8 +28,10 @@ def prepare_torch(config: Config) -> None:
 class TrainingStep:
     """Learns one task, a batch a call: cross-entropy plus beta times the penalty, by Adam.
 
-    On a GPU the third step is recorded as one CUDA graph, and every later one replays it: inputs
-    are then copied into the tensors it was recorded with.
+    With `head_optimizer="least_change"` Adam moves all but the last layer, and `LeastChange` that.
+
+    On a GPU Adam's third step is recorded as one CUDA graph, and every later one replays it:
+    inputs are then copied into the tensors it was recorded with. `LeastChange` runs without.
     """
 
     def __init__(
@@ -43,6 +46,10 @@ class TrainingStep:
                 group["lr"] = torch.tensor(group["lr"], device="cuda")
         self.optimizer = torch.optim.Adam(groups, fused=True, capturable=self.on_gpu)
         self.beta = config.beta if regularizer.old_tasks else 0.0
+        self.head: LeastChange | None = None
+        if config.head_optimizer == "least_change":
+            old_features = regularizer.old_features() if self.beta else None
+            self.head = LeastChange(hnet, task, old_features, config.damping)
         self.num_steps = 0
         self.graph: torch.cuda.CUDAGraph | None = None
 
@@ -55,7 +62,7 @@ class TrainingStep:
         """
         self._set_rate(rate)
         self.num_steps += 1
-        if not self.on_gpu:
+        if not self.on_gpu or self.head:
             return self._run(images, labels, pairs)
         if self.num_steps <= EAGER_STEPS:
             return self._run_on_side_stream(images, labels, pairs)
@@ -70,16 +77,21 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         with self._precision():
             losses = self._gradients(images, labels, pairs)
+        if self.head:
+            self.head.step(self.rate * self.config.head_lr)
         self.optimizer.step()
         return losses
 
     def _gradients(self, images: Tensor, labels: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
         hnet, regularizer = self.hnet, self.regularizer
         together = bool(self.beta) and not self.config.look_ahead
+        head_change = self.head.change if self.head else None
         if together:
-            weights, penalty = regularizer.weights_and_penalty(self.task, pairs)
+            weights, penalty = regularizer.weights_and_penalty(self.task, pairs, head_change)
         else:
-            weights, penalty = hnet(self.task), hnet.chunk_tokens.new_zeros(())
+            weights, penalty = regularizer.weights_and_penalty(self.task, pairs[:0], head_change)
+        if self.head:
+            penalty = penalty + self.head.penalty()
         task_loss = cross_entropy(hnet.run_target(weights, images), labels)
         (task_loss + self.beta * penalty).backward()
         if self.beta and not together:
@@ -115,7 +127,13 @@ class TrainingStep:
         first, second = first / (1 - decay1**step), second / (1 - decay2**step)
         return -group["lr"] * first / (second.sqrt() + group["eps"])
 
+    def finish(self) -> None:
+        """Call after the task's last step."""
+        if self.head:
+            self.head.write()
+
     def _set_rate(self, rate: float) -> None:
+        self.rate = rate
         for group, full in zip(self.optimizer.param_groups, self.rates, strict=True):
             if self.on_gpu:
                 group["lr"].fill_(rate * full)  # the graph reads this tensor
@@ -158,5 +176,7 @@ def parameter_groups(hnet: Hypernetwork, tasks: Collection[int], config: Config)
     others = {id(token) for number, token in enumerate(hnet.task_tokens) if number not in tasks}
     others |= {id(parameter) for parameter in head}
     rest = [parameter for parameter in hnet.parameters() if id(parameter) not in others]
-    head_lr = config.lr * config.head_lr_factor
+    if config.head_optimizer == "least_change":  # which takes the last layer's steps itself
+        return [{"params": rest, "lr": config.lr}]
+    head_lr = config.head_lr
     return [{"params": head, "lr": head_lr}, {"params": rest, "lr": config.lr}]

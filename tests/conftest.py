@@ -19,7 +19,7 @@ def own_places(tmp_path, monkeypatch):
 def tiny():
     """A factory of small configs on the bundled digits: seconds to train."""
 
-    def make(**settings):
-        return make_config("smoke", "digits", **{"threads": 1, "steps_per_task": 20, **settings})
+    def make(profile="smoke-plain", **settings):
+        return make_config(profile, "digits", **{"threads": 1, "steps_per_task": 20, **settings})
 
     return make

@@ -46,6 +46,9 @@ def test_the_first_task_gets_its_factor():
         ({"hnet_hidden": (5, 0)}, "hnet_hidden: expected layer sizes of at least 1"),
         ({"seed": -1}, "seed: expected a whole number of at least 0, got -1"),
         ({"device": "tpu"}, "device: expected cpu or cuda, got 'tpu'"),
+        ({"look_ahead": True}, "look_ahead: expected False with least_change, got True"),
+        ({"num_chunks": 33}, "num_chunks: expected at most the last hidden layer's 32 units"),
+        ({"damping": 0}, "damping: expected a number above 0, got 0"),
         ({"epochs": 3}, "settings: expected names among"),
     ],
 )
@@ -56,7 +59,7 @@ def test_wrong_settings_are_one_clear_line(settings, message):
 
 
 def test_an_unknown_profile_or_data_set_names_the_known_ones():
-    with pytest.raises(ValueError, match="profile: expected one of laptop, smoke, standard"):
+    with pytest.raises(ValueError, match="profile: expected one of laptop, smoke, laptop-plain"):
         make_config("huge")
     with pytest.raises(ValueError, match="dataset: expected one of auto, mnist, digits"):
         make_config("laptop", "cifar")
