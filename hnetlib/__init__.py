@@ -2,6 +2,7 @@
 
 from hnetlib.config import Config, make_config
 from hnetlib.hypernet import Hypernetwork, hypernetize
+from hnetlib.pretrained import load
 from hnetlib.regularizer import TaskRegularizer
 
-__all__ = ["Config", "Hypernetwork", "TaskRegularizer", "hypernetize", "make_config"]
+__all__ = ["Config", "Hypernetwork", "TaskRegularizer", "hypernetize", "load", "make_config"]

@@ -186,7 +186,7 @@ PROFILES: dict[str, dict] = {
 }
 # What a profile changes when it runs on the bundled digits, which have fewer images and pixels.
 DIGITS: dict[str, dict] = {
-    "laptop": {"steps_per_task": 200},
+    "laptop": {"steps_per_task": 200, "batch_size": 256},
     "laptop-plain": {"steps_per_task": 200, "beta": 0.3},
     "standard": {"steps_per_task": 200},
 }

@@ -29,6 +29,7 @@ NUMERIC_MODULES = (
     "evaluation",
     "hypernet",
     "learner",
+    "least_change",
     "regularizer",
     "snapshots",
     "squares",

@@ -6,8 +6,8 @@
 Writes `report/reference/<profile>/`: each run's settings, metrics and provenance, `summary.json`
 with one row for each method over its (seed, permutation_seed) pairs, and the figure of the README.
 Accuracies are fractions. Can be stopped at any time: the same command skips what is recorded and
-resumes what was begun. A run is recorded under its name, which holds a hash of the code that can
-change its numbers: after such a change it counts as missing.
+resumes what was begun. A run that is recorded with the same settings is not made again, also if the
+code has changed since: its commit is beside it, and `--anew` makes it again.
 """
 
 import argparse
@@ -20,16 +20,19 @@ from pathlib import Path
 
 import numpy as np
 
-from hnetlib import paths, plots
-from hnetlib.config import Config, make_config
+from hnetlib import evaluation, paths, plots, pretrained
+from hnetlib.config import Config, make_config, plain
 from hnetlib.data import load_data
-from hnetlib.learner import train_or_load
+from hnetlib.learner import load_hnet, train_or_load
 from hnetlib.runs import Run
+from hnetlib.tasks import PermutedTasks
 
+PLAIN = {"plain": True}  # the profile that learns as in the paper, instead of the one asked for
 # method: what differs from the profile, and the pairs: seed and permutation_seed are one number
 METHODS: dict[str, tuple[dict, tuple[int, ...]]] = {
     "hnet": ({}, (0, 1, 2)),
-    "hnet-beta0": ({"beta": 0.0, "num_tasks": 20}, (0, 1, 2)),
+    "hnet-adam": (PLAIN, (0,)),
+    "hnet-beta0": (PLAIN | {"beta": 0.0, "num_tasks": 20}, (0,)),
 }
 LABELS = {"hnet": "with the regulariser", "hnet-beta0": "without"}
 PROFILES = ("laptop",)
@@ -42,7 +45,8 @@ def planned(profile: str) -> Iterator[tuple[str, Config]]:
             if pair < len(pairs):
                 seed = pairs[pair]
                 settings = {"seed": seed, "permutation_seed": seed, **changes}
-                yield method, make_config(profile, "mnist", **settings)
+                chosen = plain(profile) if settings.pop("plain", False) else profile
+                yield method, make_config(chosen, "mnist", **settings)
 
 
 def recorded(place: Path) -> list[dict]:
@@ -53,15 +57,32 @@ def recorded(place: Path) -> list[dict]:
 
 
 def record(method: str, run: Run, place: Path) -> None:
-    """Writes down one finished run."""
+    """Writes down one finished run; of the profile's first, the trained hypernetwork too."""
     whole = {"method": method, "run": run.name, "config": run.config.as_dict()}
     whole |= {"provenance": run.provenance, "results": run.results}
-    _write(place / "runs" / f"{method}-s{run.config.seed}.json", json.dumps(whole))
+    if (method, run.config.seed) == ("hnet", 0):
+        whole["half_precision_acc"] = save_half(run)
+    write(place / "runs" / f"{method}-s{run.config.seed}.json", json.dumps(whole))
+
+
+def save_half(run: Run) -> float:
+    """Keeps the trained hypernetwork in half precision; returns the ACC it then has."""
+    config = run.config
+    pretrained.save(load_hnet(run), config)
+    data = load_data(config.dataset, config.split, config.device)
+    tasks = PermutedTasks(data, config.num_tasks, config.permutation_seed)
+    loaded = pretrained.load(config.profile)
+    return float(evaluation.evaluate_task_aware(loaded, tasks, config.num_tasks).mean())
+
+
+def settings_of(config: dict) -> dict:
+    """A recorded run's settings, those it had no name for yet at their defaults."""
+    return Config(**config).as_dict()
 
 
 def summarise(runs: list[dict]) -> dict:
     """One row of the summary: means over a method's runs, and what the method is made of."""
-    config, first = runs[0]["config"], runs[0]["results"]
+    config, first = settings_of(runs[0]["config"]), runs[0]["results"]
 
     def values(name: str) -> list[float]:
         return [run["results"][name] for run in runs]
@@ -89,7 +110,7 @@ def write_summary(place: Path) -> list[dict]:
     for run in runs:
         by_method[run["method"]].append(run)
     rows = [summarise(same) for same in by_method.values()]
-    _write(place / "summary.json", json.dumps(rows, indent=1))
+    write(place / "summary.json", json.dumps(rows, indent=1))
     matrices = {
         LABELS[method]: np.array(same[0]["results"]["R"], dtype=float)
         for method, same in by_method.items()
@@ -105,13 +126,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="laptop", choices=PROFILES)
     parser.add_argument("--no-train", action="store_true", help="only write down finished runs")
+    parser.add_argument("--anew", action="store_true", help="make recorded runs again too")
     options = parser.parse_args(arguments)
     place = paths.reference_dir(options.profile)
     checksum = load_data("mnist").checksum
-    names = {run.get("run") for run in recorded(place)}
+    known = [(run["method"], settings_of(run["config"])) for run in recorded(place)]
     for method, config in planned(options.profile):
         run = Run("hnet", config, checksum)
-        if run.name in names:
+        if (method, config.as_dict()) in known and not options.anew:
             print(f"{method}, seed {config.seed}: recorded already")
             continue
         if not run.finished:
@@ -130,7 +152,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """The text in place of the file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     side = path.with_suffix(".part")
     side.write_text(text + "\n")

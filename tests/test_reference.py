@@ -59,7 +59,7 @@ def small_reference(monkeypatch, tmp_path, tiny):
 
     digits = data.load_data("digits")
     monkeypatch.setattr(reference, "planned", planned)
-    monkeypatch.setattr(reference, "load_data", lambda name: digits)
+    monkeypatch.setattr(reference, "load_data", lambda *_: digits)
     monkeypatch.setattr(paths, "reference_dir", lambda profile: tmp_path / "reference" / profile)
     return reference
 

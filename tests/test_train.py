@@ -33,7 +33,7 @@ def test_explicit_settings_win_over_the_profile():
         (["--num_tasks", "0"], "num_tasks: expected a whole number of at least 1, got 0"),
         (["--beta", "-1"], "beta: expected a number of at least 0, got -1.0"),
         (["--num_chunks", "99999999"], "num_chunks: expected at most one chunk"),
-        (["--profile", "huge"], "profile: expected one of laptop, smoke, standard"),
+        (["--profile", "huge"], "profile: expected one of laptop, smoke, laptop-plain"),
         (["--dataset", "cifar"], "dataset: expected one of auto, mnist, digits"),
     ],
 )

@@ -1,0 +1,50 @@
+"""Trained hypernetworks that the repository holds: `hnetlib.load("laptop")`."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from hnetlib import paths
+from hnetlib.config import Config
+from hnetlib.hypernet import Hypernetwork, build_hnet
+
+
+def load(profile: str = "laptop") -> Hypernetwork:
+    """The hypernetwork of a profile's reference run on MNIST, trained on all its tasks.
+
+    Its tokens are frozen, `hnet.config` holds the settings it was trained with: task t is that of
+    `PermutedTasks(data, hnet.config.num_tasks, hnet.config.permutation_seed)`. Kept in half
+    precision, returned in float32. FileNotFoundError where the checkout holds none.
+    """
+    path = _place(profile)
+    if not path.is_file():
+        held = sorted(place.parent.name for place in paths.reference_dir("").glob("*/hnet.pt"))
+        raise FileNotFoundError(
+            f"profile: expected one with a trained hypernetwork in this checkout "
+            f"({', '.join(held) or 'none has one'}), got {profile!r}"
+        )
+    kept = torch.load(path, weights_only=True)
+    hnet = build_hnet(Config(**kept["config"]))
+    hnet.load_state_dict({name: value.float() for name, value in kept["state"].items()})
+    for task in range(hnet.num_tasks):
+        hnet.freeze_token(task)
+    hnet.config = Config(**kept["config"])
+    return hnet
+
+
+def save(hnet: Hypernetwork, config: Config) -> Path:
+    """Writes down a trained hypernetwork for `load`, in half precision; returns where."""
+    # where it ran does not matter to who loads it, and may not be there
+    settings = config.as_dict() | {"device": "cpu", "precision": "float32"}
+    state = {name: value.cpu().half() for name, value in hnet.state_dict().items()}
+    path = _place(config.profile)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    side = path.with_suffix(".part")
+    torch.save({"config": settings, "state": state}, side)
+    os.replace(side, path)
+    return path
+
+
+def _place(profile: str) -> Path:
+    return paths.reference_dir(profile) / "hnet.pt"
