@@ -2,7 +2,16 @@
 
 from hnetlib.config import Config, make_config
 from hnetlib.hypernet import Hypernetwork, hypernetize
+from hnetlib.least_change import LeastChange
 from hnetlib.pretrained import load
 from hnetlib.regularizer import TaskRegularizer
 
-__all__ = ["Config", "Hypernetwork", "TaskRegularizer", "hypernetize", "load", "make_config"]
+__all__ = [
+    "Config",
+    "Hypernetwork",
+    "LeastChange",
+    "TaskRegularizer",
+    "hypernetize",
+    "load",
+    "make_config",
+]
