@@ -1,9 +1,9 @@
 """`python -m hnetlib.bench`: what one training step costs, beside hypnettorch's on the same work.
 
 In one process, warm, all taking turns, medians: a step with each kind of penalty, at 0 to 99 old
-tasks, in three settings (`laptop`: ours; `original`: that of the original project's best run;
-`paper`: that of von Oswald et al., 1906.00695, for 100 tasks). Before anything is timed, both must
-compute the same penalty, and gradient, on the same weights.
+tasks, in three settings (`laptop`: the sizes of our profile laptop-plain; `original`: that of the
+original project's best run; `paper`: that of von Oswald et al., 1906.00695, for 100 tasks). Before
+anything is timed, both must compute the same penalty, and gradient, on the same weights.
 """
 
 import argparse

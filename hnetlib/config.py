@@ -24,7 +24,7 @@ NUM_PIXELS = {"mnist": 28 * 28, "digits": 8 * 8}
 class Config:
     """Settings of one continual learning run. Wrong values raise a one-line ValueError."""
 
-    profile: str = "laptop"
+    profile: str = "laptop-plain"
     """Named set of defaults these settings started from."""
     dataset: Dataset = "mnist"
     """Images: real MNIST, or scikit-learn's bundled 8x8 digits."""
