@@ -60,7 +60,7 @@ class LeastChange:
         """What writing the change now would cost the old tasks, a scalar; damping included."""
         if self.inverse is None:
             return self.change.new_zeros(())
-        price, _ = self._price(self._features())
+        price, _ = self._price()
         return ((price.to(self.change.dtype) @ self.change) * self.change).sum()
 
     @torch.no_grad()
@@ -77,7 +77,7 @@ class LeastChange:
     @torch.no_grad()
     def write(self) -> None:
         """Moves the change into the last layer, which generates it from now on."""
-        _, writing = self._price(self._features())
+        _, writing = self._price()
         self.hnet.head.weight.addmm_(self.change.T, writing.to(self.change.dtype))
         self.change.zero_()
 
@@ -88,9 +88,9 @@ class LeastChange:
         return self.hnet.features(token, self.hnet.chunk_tokens)
 
     @torch.no_grad()
-    def _price(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def _price(self) -> tuple[Tensor, Tensor]:
         """(phi M phi^T)^-1 [C, C], and that times phi M [C, H]."""
-        features = features.double()
+        features = self._features().double()
         pulled = features if self.inverse is None else features @ self.inverse  # [C, H]
         gram = pulled @ features.T  # [C, C]
         gram.diagonal().add_(JITTER * gram.diagonal().mean())

@@ -1,6 +1,5 @@
 """Trained hypernetworks that the repository holds: `hnetlib.load("laptop")`."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -8,6 +7,7 @@ import torch
 from hnetlib import paths
 from hnetlib.config import Config
 from hnetlib.hypernet import Hypernetwork, build_hnet
+from hnetlib.runs import write_tensors
 
 
 def load(profile: str = "laptop") -> Hypernetwork:
@@ -40,9 +40,7 @@ def save(hnet: Hypernetwork, config: Config) -> Path:
     state = {name: value.cpu().half() for name, value in hnet.state_dict().items()}
     path = _place(config.profile)
     path.parent.mkdir(parents=True, exist_ok=True)
-    side = path.with_suffix(".part")
-    torch.save({"config": settings, "state": state}, side)
-    os.replace(side, path)
+    write_tensors(path, {"config": settings, "state": state})
     return path
 
 

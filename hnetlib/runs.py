@@ -95,9 +95,7 @@ class Run:
 
     def save_checkpoint(self, state: dict) -> None:
         """Replaces the checkpoint in one step: a reader sees the old one or the new one."""
-        side = self.directory / "checkpoint.pt.part"
-        torch.save(state, side)
-        os.replace(side, self.directory / "checkpoint.pt")
+        write_tensors(self.directory / "checkpoint.pt", state)
 
     def load_checkpoint(self, device: str = "cpu") -> dict | None:
         """The last checkpoint, or None if there is none."""
@@ -123,10 +121,17 @@ class Run:
             yield
 
 
-def write_json(path: Path, content: dict) -> None:
+def write_tensors(path: Path, content: dict) -> None:
+    """Writes a dictionary with tensors to a side file, then puts it in place in one step."""
+    side = path.with_suffix(".part")
+    torch.save(content, side)
+    os.replace(side, path)
+
+
+def write_json(path: Path, content: dict | list, indent: int | None = 1) -> None:
     """Writes JSON to a side file, then puts it in place in one step. NaN becomes null."""
     side = path.with_suffix(".part")
-    side.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+    side.write_text(json.dumps(content, indent=indent, default=_plain) + "\n")
     os.replace(side, path)
 
 

@@ -85,11 +85,9 @@ class TrainingStep:
     def _gradients(self, images: Tensor, labels: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
         hnet, regularizer = self.hnet, self.regularizer
         together = bool(self.beta) and not self.config.look_ahead
+        drawn = pairs if together else pairs[:0]
         head_change = self.head.change if self.head else None
-        if together:
-            weights, penalty = regularizer.weights_and_penalty(self.task, pairs, head_change)
-        else:
-            weights, penalty = regularizer.weights_and_penalty(self.task, pairs[:0], head_change)
+        weights, penalty = regularizer.weights_and_penalty(self.task, drawn, head_change)
         if self.head:
             penalty = penalty + self.head.penalty()
         task_loss = cross_entropy(hnet.run_target(weights, images), labels)
@@ -178,5 +176,4 @@ def parameter_groups(hnet: Hypernetwork, tasks: Collection[int], config: Config)
     rest = [parameter for parameter in hnet.parameters() if id(parameter) not in others]
     if config.head_optimizer == "least_change":  # which takes the last layer's steps itself
         return [{"params": rest, "lr": config.lr}]
-    head_lr = config.head_lr
-    return [{"params": head, "lr": head_lr}, {"params": rest, "lr": config.lr}]
+    return [{"params": head, "lr": config.head_lr}, {"params": rest, "lr": config.lr}]

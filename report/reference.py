@@ -12,7 +12,6 @@ code has changed since: its commit is beside it, and `--anew` makes it again.
 
 import argparse
 import json
-import os
 import statistics
 import sys
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from hnetlib import evaluation, paths, plots, pretrained
 from hnetlib.config import Config, make_config, plain
 from hnetlib.data import load_data
 from hnetlib.learner import load_hnet, train_or_load
-from hnetlib.runs import Run
+from hnetlib.runs import Run, write_json
 from hnetlib.tasks import PermutedTasks
 
 PLAIN = {"plain": True}  # the profile that learns as in the paper, instead of the one asked for
@@ -62,7 +61,8 @@ def record(method: str, run: Run, place: Path) -> None:
     whole |= {"provenance": run.provenance, "results": run.results}
     if (method, run.config.seed) == ("hnet", 0):
         whole["half_precision_acc"] = save_half(run)
-    write(place / "runs" / f"{method}-s{run.config.seed}.json", json.dumps(whole))
+    (place / "runs").mkdir(parents=True, exist_ok=True)
+    write_json(place / "runs" / f"{method}-s{run.config.seed}.json", whole, indent=None)
 
 
 def save_half(run: Run) -> float:
@@ -110,7 +110,7 @@ def write_summary(place: Path) -> list[dict]:
     for run in runs:
         by_method[run["method"]].append(run)
     rows = [summarise(same) for same in by_method.values()]
-    write(place / "summary.json", json.dumps(rows, indent=1))
+    write_json(place / "summary.json", rows)
     matrices = {
         LABELS[method]: np.array(same[0]["results"]["R"], dtype=float)
         for method, same in by_method.items()
@@ -150,14 +150,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{row['method']:12} {row['num_tasks']:4} tasks  n={row['n_seeds']}", end="  ")
         print(f"ACC {row['acc_mean']:.2%}  BWT {100 * row['bwt_mean']:+.2f} points")
     return 0
-
-
-def write(path: Path, text: str) -> None:
-    """The text in place of the file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    side = path.with_suffix(".part")
-    side.write_text(text + "\n")
-    os.replace(side, path)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,15 @@ def cost(hnet, regularizer, dW, damping):
     return penalty + (damping * mean_eigenvalue * dW.square().sum()).item()
 
 
+def written(hnet, head):
+    """What writing adds to the last layer, which is then put back as it was."""
+    before = hnet.head.weight.detach().clone()
+    head.write()
+    dW = hnet.head.weight.detach() - before
+    hnet.head.weight.data.copy_(before)
+    return dW
+
+
 @pytest.mark.parametrize("old_tasks", [0, 2, OLD_TASKS])  # 12 old rows are more than 9 features
 def test_writing_moves_the_task_by_what_was_learned(old_tasks):
     hnet, _, head = ready(old_tasks, one_scale=False)
@@ -62,10 +71,7 @@ def test_writing_moves_the_task_by_what_was_learned(old_tasks):
 def test_no_other_way_to_write_it_costs_less():
     hnet, regularizer, head = ready()
     features = head._features()
-    before = hnet.head.weight.detach().clone()
-    head.write()
-    dW = hnet.head.weight.detach() - before
-    hnet.head.weight.data.copy_(before)
+    dW = written(hnet, head)
     least = cost(hnet, regularizer, dW, 0.01)
     free = torch.eye(UNITS).double() - torch.linalg.pinv(features) @ features  # does not touch phi
     for seed in range(20):
@@ -79,10 +85,7 @@ def test_the_penalty_is_what_writing_costs():
     damping = 0.01
     hnet, regularizer, head = ready(damping=damping)
     expected = head.penalty().item()
-    before = hnet.head.weight.detach().clone()
-    head.write()
-    dW = hnet.head.weight.detach() - before
-    hnet.head.weight.data.copy_(before)
+    dW = written(hnet, head)
     # the price also counts what the last chunk would write into its padding, 3 of its 14 numbers
     assert cost(hnet, regularizer, dW, damping) == pytest.approx(expected, rel=0.01)
 
