@@ -50,7 +50,7 @@ class LeastChange:
         self.inverse: Tensor | None = None  # M [H, H]
         if old_features is not None:
             squares, used = hnet.scale.square().sum(1), (hnet.scale > 0).sum(1)
-            chunk_scales = (squares / used).double()  # [C], padding left out
+            chunk_scales = (squares / used.clamp_min(1)).double()  # [C], padding left out
             old = old_features.double().unflatten(0, (-1, hnet.num_chunks))  # [t, C, H]
             S = torch.einsum("tch,c,tci->hi", old, chunk_scales, old) / len(old)  # [H, H]
             S.diagonal().add_(damping * S.diagonal().mean())

@@ -140,3 +140,16 @@ def test_the_last_layer_is_written_once_a_task_and_never_touched_by_adam(tiny):
     step.finish()
     assert not torch.equal(learner.hnet.head.weight, before.weight)
     assert torch.equal(learner.hnet.head.bias, before.bias)
+
+
+def test_a_chunk_of_padding_alone_has_no_say():
+    torch.manual_seed(0)
+    hnet = hypernetize(MLP((6, 5, 3)), 2, num_chunks=12, hnet_hidden=(16,))
+    assert not hnet.scale[-1].any()  # 53 weights in chunks of 5 fill eleven of the twelve
+    regularizer = TaskRegularizer(hnet)
+    hnet.freeze_token(0)
+    regularizer.end_task(0)
+    regularizer.begin_task()
+    head = LeastChange(hnet, 1, regularizer.old_features(), damping=0.01)
+    head.change.data.fill_(1.0)
+    assert 0 < head.penalty() < float("inf")
