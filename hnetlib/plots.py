@@ -125,7 +125,7 @@ def chunk_map(hnet: Hypernetwork) -> Figure:
     axis.vlines(borders[borders < start], -0.55, 0.55, color="0.1", linewidth=0.9)
     axis.set(xlabel="position in the flat weight vector", yticks=[], xlim=(0, start))
     axis.grid(False)
-    axis.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.45))
+    legend_below(fig)
     return fig
 
 
