@@ -16,6 +16,18 @@ SnapshotPrecision = Literal["float32", "float16"]
 HnetActivation = Literal["relu", "sine"]
 HeadOptimizer = Literal["adam", "least_change"]
 LrSchedule = Literal["cosine", "constant"]
+Method = Literal[
+    "hnet",
+    "joint-hnet",
+    "joint-plain",
+    "joint-multihead",
+    "separate",
+    "fine-tuning",
+    "ewc",
+    "ewc-multihead",
+    "si",
+    "si-multihead",
+]
 Precision = Literal["float32", "tf32", "bf16"]
 NUM_PIXELS = {"mnist": 28 * 28, "digits": 8 * 8}
 
@@ -26,6 +38,8 @@ class Config:
 
     profile: str = "laptop-plain"
     """Named set of defaults these settings started from."""
+    method: Method = "hnet"
+    """How tasks are learned: by the hypernetwork, or as a baseline (see hnetlib/baselines.py)."""
     dataset: Dataset = "mnist"
     """Images: real MNIST, or scikit-learn's bundled 8x8 digits."""
     split: Split = "test"
@@ -60,6 +74,10 @@ class Config:
     """How stored snapshots are kept; float16 takes half the memory."""
     look_ahead: bool = False
     """Penalise where the step on the task loss alone would lead, not where the weights are now."""
+    strength: float = 1.0
+    """Of ewc and si: weight of what holds old tasks' weights, as beta is for the hypernetwork."""
+    tasks_per_batch: int = 8
+    """Of joint methods: how many tasks are drawn for each batch, which they share equally."""
     task_token_dim: int = 64
     """Length of a task token."""
     chunk_token_dim: int = 32
@@ -93,7 +111,9 @@ class Config:
         for name in ("lr", "head_lr_factor", "damping"):
             value = getattr(self, name)
             _check(name, _is_number(value) and value > 0, "a number above 0", self)
-        _check("beta", _is_number(self.beta) and self.beta >= 0, "a number of at least 0", self)
+        for name in ("beta", "strength"):
+            value = getattr(self, name)
+            _check(name, _is_number(value) and value >= 0, "a number of at least 0", self)
         hidden = self.hnet_hidden
         sound = isinstance(hidden, (tuple, list)) and all(_is_int(size, 1) for size in hidden)
         _check("hnet_hidden", sound and len(hidden) > 0, "layer sizes of at least 1", self)
@@ -106,10 +126,22 @@ class Config:
         _check("look_ahead", isinstance(self.look_ahead, bool), "True or False", self)
         limit = f"at most one chunk for each of the target's {self.num_weights} weights"
         _check("num_chunks", self.num_chunks <= self.num_weights, limit, self)
+        self._check_method()
         if self.head_optimizer == "least_change":
             _check("look_ahead", not self.look_ahead, "False with least_change", self)
             limit = f"at most the last hidden layer's {hidden[-1]} units with least_change"
             _check("num_chunks", self.num_chunks <= hidden[-1], limit, self)
+
+    def _check_method(self) -> None:
+        if self.method == "joint-hnet":
+            _check("head_optimizer", self.head_optimizer == "adam", "adam with joint-hnet", self)
+        if self.method.startswith("joint-"):
+            drawn = min(self.tasks_per_batch, self.num_tasks)
+            limit = f"at least an image for each of the {drawn} tasks of a batch"
+            _check("batch_size", self.batch_size >= drawn, limit, self)
+        if self.method == "separate":
+            sound = self.target.startswith(("mlp-", "lenet-300-100"))
+            _check("target", sound, "a dense network with separate", self)
 
     @property
     def num_pixels(self) -> int:

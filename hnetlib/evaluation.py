@@ -9,10 +9,12 @@ from torch import Tensor
 from torch.func import vmap
 
 from hnetlib.hypernet import Hypernetwork
+from hnetlib.plain import PlainNetwork
 from hnetlib.tasks import PermutedTasks
 
 EVAL_BATCH = 1000
 TASKS_AT_ONCE = 10  # evaluated together
+Network = Hypernetwork | PlainNetwork
 
 
 @torch.no_grad()
@@ -22,24 +24,27 @@ def accuracy(classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tenso
 
 
 @torch.no_grad()
-def evaluate_task_aware(hnet: Hypernetwork, tasks: PermutedTasks, num_learned: int) -> np.ndarray:
+def evaluate_task_aware(network: Network, tasks: PermutedTasks, num_learned: int) -> np.ndarray:
     """Accuracy on each of the first `num_learned` tasks, each with its own token: [num_learned].
 
     This is the evaluation that cheats: it knows which task an image comes from (the
-    task-incremental scenario of arXiv 1904.07734).
+    task-incremental scenario of arXiv 1904.07734). A plain network uses it to choose the head,
+    where it has one for each task.
     """
-    hnet.eval()
+    network.eval()
     correct = []
     for group in torch.arange(num_learned).split(TASKS_AT_ONCE):
-        tokens = torch.stack([hnet.task_tokens[task] for task in group.tolist()])
-        weights = hnet.unflatten(hnet.generate(tokens))  # by name, each [G, *shape]
-        correct.append(_count_right(hnet, weights, tasks, group.tolist()))
-    hnet.train()
+        weights = {
+            name: value.expand(len(group), *value.shape) if name in network.shared else value
+            for name, value in network.weights_of(group).items()
+        }  # by name, each [G, *shape]
+        correct.append(_count_right(network, weights, tasks, group.tolist()))
+    network.train()
     return torch.cat(correct).double().cpu().numpy() / len(tasks.data.eval_labels)
 
 
 def _count_right(
-    hnet: Hypernetwork, weights: dict[str, Tensor], tasks: PermutedTasks, group: list[int]
+    network: Network, weights: dict[str, Tensor], tasks: PermutedTasks, group: list[int]
 ) -> Tensor:
     """How many evaluation images each of these tasks' networks labels right: [G].
 
@@ -47,10 +52,10 @@ def _count_right(
     order instead of 10,000 images in the task's, and all tasks share one copy of the images.
     """
     images, labels = tasks.data.eval_images, tasks.data.eval_labels
-    name = getattr(hnet.target, "pixel_weight", None)
+    name = getattr(network.target, "pixel_weight", None)
     if name is None:
         correct = [
-            _right(partial(hnet.run_target, {n: w[i] for n, w in weights.items()}), *some)
+            _right(partial(network.run_target, {n: w[i] for n, w in weights.items()}), *some)
             for i, task in enumerate(group)
             for some in [tasks.eval_set(task)]
         ]
@@ -59,7 +64,7 @@ def _count_right(
     orders = torch.stack([tasks.permutation(task).argsort()[lit] for task in group])  # [G, L]
     columns = orders[:, None].expand(-1, weights[name].shape[1], -1)  # [G, out, L]
     weights = weights | {name: weights[name].gather(2, columns)}
-    run_all = vmap(hnet.run_target, in_dims=(0, None))
+    run_all = vmap(network.run_target, in_dims=(0, None))
     return _right(lambda some: run_all(weights, some), images, labels)
 
 

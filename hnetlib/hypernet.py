@@ -27,6 +27,8 @@ class Hypernetwork(nn.Module):
     so. The target itself is copied and keeps no weights: they all come from here.
     """
 
+    shared: frozenset[str] = frozenset()  # names of weights that are the same for all tasks
+
     def __init__(
         self,
         target: nn.Module,
@@ -56,7 +58,7 @@ class Hypernetwork(nn.Module):
             )
         self.num_chunks = num_chunks
         self.chunk_size = math.ceil(self.num_weights / num_chunks)
-        self.target = _without_weights(target)
+        self.target = without_weights(target)
 
         layers = {"relu": relu_layers, "sine": sine_layers}[hnet_activation]
         self.body = nn.Sequential(*layers((task_token_dim + chunk_token_dim, *hnet_hidden)))
@@ -85,6 +87,11 @@ class Hypernetwork(nn.Module):
         """The target's weights by name, for a task index or any token [task_token_dim]."""
         token = self.task_tokens[task] if isinstance(task, int) else task
         return self.unflatten(self.generate(token))
+
+    def weights_of(self, tasks: Tensor) -> dict[str, Tensor]:
+        """The target's weights by name for several tasks' tokens: tasks [G], each [G, *shape]."""
+        tokens = torch.stack([self.task_tokens[task] for task in tasks.tolist()])
+        return self.unflatten(self.generate(tokens))
 
     def run_target(self, weights: dict[str, Tensor], *inputs: Tensor) -> Tensor:
         """What the target computes on `inputs` when it has these weights."""
@@ -217,7 +224,7 @@ def _starting_values(target: nn.Module) -> tuple[Tensor, Tensor]:
 CONSTANT_SPREAD = 0.05  # generated tensors that start constant vary by about this much
 
 
-def _without_weights(target: nn.Module) -> nn.Module:
+def without_weights(target: nn.Module) -> nn.Module:
     """A copy of the target with no parameters: calling it without generated weights fails."""
     skeleton = copy.deepcopy(target)
     for module in skeleton.modules():

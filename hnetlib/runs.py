@@ -24,12 +24,16 @@ from hnetlib.provenance import provenance
 
 # Modules that can change the numbers of a run: an edit of their code makes it another run.
 NUMERIC_MODULES = (
+    "baselines",
     "config",
+    "continual",
     "data",
     "evaluation",
     "hypernet",
+    "importance",
     "learner",
     "least_change",
+    "plain",
     "regularizer",
     "snapshots",
     "squares",
@@ -40,20 +44,19 @@ NUMERIC_MODULES = (
 
 
 class Run:
-    """The directory of one run of `method`, known by its config, its data and the code."""
+    """The directory of one run, known by its config, its data and the code."""
 
-    def __init__(self, method: str, config: Config, data_checksum: str) -> None:
+    def __init__(self, config: Config, data_checksum: str) -> None:
         identity = {
-            "method": method,
             "config": config.as_dict(),
             "data": data_checksum,
             "code": code_hash(),
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-        self.method, self.config = method, config
-        self.name = f"{method}-{config.profile}-s{config.seed}-{digest}"
+        self.method, self.config = config.method, config
+        self.name = f"{self.method}-{config.profile}-s{config.seed}-{digest}"
         self.directory = paths.runs_dir() / self.name
-        self.log_dir = paths.logs_dir() / method / f"{config.profile}-s{config.seed}-{digest}"
+        self.log_dir = paths.logs_dir() / self.method / f"{config.profile}-s{config.seed}-{digest}"
 
     @property
     def finished(self) -> bool:

@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     checksum = load_data("mnist").checksum
     known = [(run["method"], settings_of(run["config"])) for run in recorded(place)]
     for method, config in planned(options.profile):
-        run = Run("hnet", config, checksum)
+        run = Run(config, checksum)
         if (method, config.as_dict()) in known and not options.anew:
             print(f"{method}, seed {config.seed}: recorded already")
             continue

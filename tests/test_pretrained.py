@@ -7,6 +7,7 @@ import torch
 
 import hnetlib
 from hnetlib import paths, pretrained
+from hnetlib.config import Config
 from hnetlib.learner import load_hnet, train_or_load
 
 RUNS = paths.reference_dir("laptop") / "runs"
@@ -29,6 +30,6 @@ def test_a_saved_hypernetwork_comes_back_with_its_tokens_and_settings(monkeypatc
 def test_the_committed_hypernetwork_is_the_recorded_run():
     run = json.loads((RUNS / "hnet-s0.json").read_text())
     hnet = hnetlib.load("laptop")
-    assert hnet.config.as_dict() == run["config"]
+    assert hnet.config == Config(**run["config"])
     assert hnet.num_tasks == run["config"]["num_tasks"]
     assert run["half_precision_acc"] == pytest.approx(run["results"]["acc"], abs=2e-4)

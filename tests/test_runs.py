@@ -122,21 +122,21 @@ def test_a_finished_run_is_read_and_not_trained_again(tiny, monkeypatch):
 
 
 def test_two_processes_do_not_train_one_run(tiny):
-    run = runs.Run("hnet", tiny(), "data")
+    run = runs.Run(tiny(), "data")
     with run.locked(), pytest.raises(RuntimeError, match="another process"), run.locked():
         pass
 
 
 def test_settings_data_and_code_tell_runs_apart(tiny, monkeypatch):
     names = {
-        runs.Run("hnet", tiny(), "data").name,
-        runs.Run("hnet", tiny(beta=0.5), "data").name,
-        runs.Run("hnet", tiny(threads=2), "data").name,
-        runs.Run("hnet", tiny(), "other data").name,
-        runs.Run("joint", tiny(), "data").name,
+        runs.Run(tiny(), "data").name,
+        runs.Run(tiny(beta=0.5), "data").name,
+        runs.Run(tiny(threads=2), "data").name,
+        runs.Run(tiny(), "other data").name,
+        runs.Run(tiny(method="joint-plain"), "data").name,
     }
     monkeypatch.setattr(runs, "code_hash", lambda: "other code")
-    names.add(runs.Run("hnet", tiny(), "data").name)
+    names.add(runs.Run(tiny(), "data").name)
     assert len(names) == 6
 
 

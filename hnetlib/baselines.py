@@ -1,0 +1,215 @@
+"""What the hypernetwork is compared with, on the same tasks, batches and evaluation.
+
+| method | network | sees |
+|---|---|---|
+| fine-tuning | plain, one head | one task after the other, nothing holds the old ones |
+| ewc, si | plain, one head | the same, weights held by their importance |
+| ewc-multihead, si-multihead | plain, one head a task | the same |
+| joint-plain, joint-multihead | plain | all tasks at once |
+| joint-hnet | the hypernetwork | all tasks at once |
+| separate | one plain network a task | each its own task |
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from hnetlib.config import Config
+from hnetlib.continual import LOG_EVERY, ContinualLearner, Log
+from hnetlib.hypernet import build_hnet
+from hnetlib.importance import IMPORTANCE
+from hnetlib.plain import PlainNetwork, build_plain, run_tasks
+from hnetlib.step import parameter_groups
+from hnetlib.tasks import PermutedTasks, seeded_generator, shuffled_batches
+
+
+class SequentialLearner(ContinualLearner):
+    """One plain network, one task after the other; importance, if any, holds old weights."""
+
+    def __init__(self, config: Config, tasks: PermutedTasks, log_every: int = LOG_EVERY) -> None:
+        super().__init__(config, tasks, log_every)
+        kind = IMPORTANCE[config.method.removesuffix("-multihead")]
+        self.importance = kind(self.network, config.strength)
+
+    def build(self) -> PlainNetwork:
+        """The untrained network."""
+        multihead = self.config.method.endswith("-multihead")
+        return build_plain(self.config, own="head" if multihead else "nothing")
+
+    @property
+    def stored_train(self) -> int:
+        """Importance, anchor, and what importance is made of."""
+        numbers = sum(p.numel() for p in self.network.parameters())
+        return self.importance.stored_per_weight * numbers
+
+    def learn_task(self, task: int, log: Log = lambda tag, value, step: None) -> None:
+        """Trains on one task, the next of the sequence."""
+        steps = self.config.steps(task)
+        generator = seeded_generator(self.config.seed, task)
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=self.config.lr, fused=True)
+        self.importance.begin_task()
+        batches = self.tasks.train_batches(task, self.config.batch_size, steps, generator)
+        for number, (images, labels) in enumerate(batches):
+            optimizer.param_groups[0]["lr"] = self.config.lr * self.rate(number / steps)
+            logits = self.network.run_target(self.network(task), images)
+            loss = cross_entropy(logits, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            self.importance.before_step()
+            if number % self.log_every == 0:
+                log("train/cross_entropy", loss.item(), self.steps_before(task) + number)
+                log("train/penalty", self.importance.penalty(), self.steps_before(task) + number)
+            optimizer.step()
+            self.importance.after_step()
+        self.importance.end_task(task, self._some_images(task, generator), generator)
+
+    def _some_images(self, task: int, generator: torch.Generator) -> Tensor:
+        """Training images [M, D] of a task, in a random order."""
+        everything = self.tasks.data.train_images
+        order = torch.randperm(len(everything), generator=generator)[:FEW].to(everything.device)
+        return everything[order][:, self.tasks.permutation(task)]
+
+    def state(self) -> dict:
+        """The network, and what is remembered of old tasks."""
+        return super().state() | {"importance": self.importance.tensors}
+
+    def load_state(self, state: dict) -> None:
+        """Goes on from what `state` returned."""
+        super().load_state(state)
+        self.importance.tensors = state["importance"]
+
+
+class AtOnceLearner(ContinualLearner):
+    """Any network, trained on all tasks at once: one optimiser, one schedule over all steps."""
+
+    def __init__(self, config: Config, tasks: PermutedTasks, log_every: int = LOG_EVERY) -> None:
+        super().__init__(config, tasks, log_every)
+        self.optimizer = self.build_optimizer()
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def build_optimizer(self) -> torch.optim.Optimizer:
+        """Adam over everything."""
+        return torch.optim.Adam(self.network.parameters(), lr=self.config.lr, fused=True)
+
+    def num_evaluated(self, task: int) -> int:
+        """All tasks, once, after the last part: there is no order in which they are learned."""
+        return self.config.num_tasks if task == self.config.num_tasks - 1 else 0
+
+    def metrics(self, R: np.ndarray) -> dict[str, float | None]:
+        """ACC alone: no task is learned before another, so none is forgotten."""
+        return {"acc": float(R[-1].mean()), "learning_acc": None, "bwt": None, "forgetting": None}
+
+    def state(self) -> dict:
+        """The network and its optimiser."""
+        return super().state() | {"optimizer": self.optimizer.state_dict()}
+
+    def load_state(self, state: dict) -> None:
+        """Goes on from what `state` returned."""
+        super().load_state(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _step(self, done: float, loss: Tensor) -> None:
+        for group, full in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = full * self.rate(done)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
+class JointLearner(AtOnceLearner):
+    """Batches of a few drawn tasks, as many images in all as the sequential methods see."""
+
+    def build(self) -> nn.Module:
+        """The untrained network."""
+        if self.config.method == "joint-hnet":
+            return build_hnet(self.config)
+        multihead = self.config.method == "joint-multihead"
+        return build_plain(self.config, own="head" if multihead else "nothing")
+
+    def build_optimizer(self) -> torch.optim.Optimizer:
+        """Adam over everything; a hypernetwork's last layer has its own rate."""
+        if self.config.method != "joint-hnet":
+            return super().build_optimizer()
+        everything = range(self.config.num_tasks)
+        return torch.optim.Adam(parameter_groups(self.network, everything, self.config), fused=True)
+
+    def learn_task(self, task: int, log: Log = lambda tag, value, step: None) -> None:
+        """One part of the steps, on all tasks."""
+        config, steps = self.config, self.config.steps(task)
+        num_drawn = min(config.tasks_per_batch, config.num_tasks)
+        generator = seeded_generator(config.seed, task)
+        first, total = self.steps_before(task), self.steps_before(config.num_tasks)
+        orders = torch.stack([self.tasks.permutation(t) for t in range(config.num_tasks)])  # [T, D]
+        data, size = self.tasks.data, config.batch_size // num_drawn * num_drawn
+        batches = shuffled_batches(len(data.train_labels), size, steps, generator)
+        for number, indices in enumerate(batches, start=first):
+            drawn = torch.randperm(config.num_tasks, generator=generator)[:num_drawn]  # [G]
+            drawn, indices = drawn.to(orders.device), indices.to(orders.device)
+            images = data.train_images[indices].unflatten(0, (num_drawn, -1))  # [G, B / G, D]
+            images = images.gather(2, orders[drawn][:, None].expand_as(images))
+            logits = run_tasks(self.network, drawn, images)  # [G, B / G, classes]
+            loss = cross_entropy(logits.flatten(0, 1), data.train_labels[indices])
+            self._step(number / total, loss)
+            if number % self.log_every == 0:
+                log("train/cross_entropy", loss.item(), number)
+
+
+class SeparateLearner(AtOnceLearner):
+    """One plain network a task, all trained at once, each for `steps_per_task` steps.
+
+    An order of the pixels is an order of the first layer's columns. So here each network keeps its
+    columns in the order of the unpermuted images, all read the same batch of those, and the columns
+    are put in the task's order at the end: the same as if each network had learned its own task.
+    """
+
+    def build(self) -> PlainNetwork:
+        """The untrained networks."""
+        return build_plain(self.config, own="everything")
+
+    def metrics(self, R: np.ndarray) -> dict[str, float | None]:
+        """What is learned of a task stays: learning accuracy is ACC, and nothing is forgotten."""
+        return super().metrics(R) | {"learning_acc": float(R[-1].mean())} | NOTHING_FORGOTTEN
+
+    def learn_task(self, task: int, log: Log = lambda tag, value, step: None) -> None:
+        """One part of the steps, of all networks at once."""
+        config, data = self.config, self.tasks.data
+        first, last = (
+            config.steps_per_task * part // config.num_tasks for part in (task, task + 1)
+        )
+        generator = seeded_generator(config.seed, task)
+        batches = shuffled_batches(
+            len(data.train_labels), config.batch_size, last - first, generator
+        )
+        everything = torch.arange(config.num_tasks)
+        for number, indices in enumerate(batches, start=first):
+            indices = indices.to(data.train_labels.device)
+            images = data.train_images[indices]  # [B, D]
+            logits = run_tasks(self.network, everything, images)  # [T, B, classes]
+            labels = data.train_labels[indices].expand(config.num_tasks, -1)  # [T, B]
+            # a sum over tasks: each network's own gradient, as if it were alone
+            loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+            self._step(number / config.steps_per_task, loss.sum() / config.batch_size)
+            if number % self.log_every == 0:
+                log("train/cross_entropy", loss.mean().item(), number)
+        if task == config.num_tasks - 1:
+            self._reorder()
+
+    @torch.no_grad()
+    def _reorder(self) -> None:
+        """Puts each network's columns in the order in which its task shows pixels."""
+        orders = torch.stack([self.tasks.permutation(t) for t in range(self.config.num_tasks)])
+        columns = self.network.values[self.network.names.index(self.network.target.pixel_weight)]
+        columns.copy_(columns.gather(2, orders[:, None].expand_as(columns)))  # [T, out, D]
+
+
+NOTHING_FORGOTTEN = {"bwt": 0.0, "forgetting": 0.0}
+FEW = 2000  # images of a task that importance is estimated from
+
+LEARNERS: dict[str, type[ContinualLearner]] = {
+    **dict.fromkeys(
+        ("fine-tuning", "ewc", "si", "ewc-multihead", "si-multihead"), SequentialLearner
+    ),
+    **dict.fromkeys(("joint-hnet", "joint-plain", "joint-multihead"), JointLearner),
+    "separate": SeparateLearner,
+}

@@ -1,0 +1,127 @@
+"""What all methods share: the loop over tasks, with evaluation, log, checkpoint and results."""
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from hnetlib import evaluation, runs
+from hnetlib.config import Config
+from hnetlib.progress import Progress
+from hnetlib.tasks import PermutedTasks
+from hnetlib.tracking import Tracker
+
+LOG_EVERY = 50  # optimiser steps between two points of the training curves
+Log = Callable[[str, float, int], None]  # takes tag, value and step
+
+
+class ContinualLearner(ABC):
+    """Learns tasks one after the other, in as many parts as there are tasks.
+
+    A method that sees all tasks at once learns a part of its steps where others learn a task.
+    """
+
+    def __init__(self, config: Config, tasks: PermutedTasks, log_every: int = LOG_EVERY) -> None:
+        self.config, self.tasks, self.log_every = config, tasks, log_every
+        self.network = self.build()
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The untrained network, which `evaluation.evaluate_task_aware` can evaluate."""
+
+    @abstractmethod
+    def learn_task(self, task: int, log: Log = lambda tag, value, step: None) -> None:
+        """Trains on one task, the next of the sequence (or one part of the steps)."""
+
+    @property
+    def stored_train(self) -> int:
+        """Numbers kept beside the network while it is trained, to remember old tasks by."""
+        return 0
+
+    def num_evaluated(self, task: int) -> int:
+        """On how many tasks, the first ones, the network is evaluated after learning `task`."""
+        return task + 1
+
+    def state(self) -> dict:
+        """All that a resumed run needs."""
+        return {"network": self.network.state_dict()}
+
+    def load_state(self, state: dict) -> None:
+        """Goes on from what `state` returned."""
+        self.network.load_state_dict(state["network"])
+
+    def metrics(self, R: np.ndarray) -> dict[str, float | None]:
+        """The field's metrics of the accuracy matrix; None where one has no meaning here."""
+        return evaluation.metrics(R)
+
+    def train(self, run: runs.Run, progress: Progress) -> None:
+        """Learns all tasks, or those a checkpoint of `run` leaves; writes its results."""
+        state = self._restore(run)
+        R, first_task, seconds = state["R"].numpy(), state["num_learned"], state["seconds"]
+        tracker = Tracker(run, state["history"])
+        for task in range(first_task, self.config.num_tasks):
+            start = time.perf_counter()
+            self.learn_task(task, tracker.add)
+            learned = time.perf_counter()
+            accuracy = self._evaluate(R, task, tracker)
+            seconds["train"] += learned - start
+            seconds["eval"] += time.perf_counter() - learned
+            run.save_checkpoint(self._checkpoint(R, task + 1, seconds, tracker.history))
+            progress.update(task + 1, accuracy)
+        metrics = self.metrics(R)
+        tracker.finish({k: v for k, v in metrics.items() if v is not None}, R)
+        run.finish(self._results(metrics, R, seconds))
+
+    def rate(self, done: float) -> float:
+        """What the learning rate is multiplied by where this fraction of the steps is done."""
+        if self.config.lr_schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * done))
+
+    def steps_before(self, task: int) -> int:
+        """Optimiser steps on all tasks before this one."""
+        return sum(self.config.steps(earlier) for earlier in range(task))
+
+    def _evaluate(self, R: np.ndarray, task: int, tracker: Tracker) -> float | None:
+        seen = self.num_evaluated(task)
+        if not seen:
+            return None
+        R[task, :seen] = evaluation.evaluate_task_aware(self.network, self.tasks, seen)
+        tracker.add("tasks/accuracy", R[task, :seen].mean(), task + 1)
+        if seen == task + 1:
+            tracker.add("tasks/learning_accuracy", R[task, task], task + 1)
+            tracker.add("tasks/first_task_accuracy", R[task, 0], task + 1)
+        return float(R[task, :seen].mean())
+
+    def _checkpoint(self, R: np.ndarray, num_learned: int, seconds: dict, history: list) -> dict:
+        return self.state() | {
+            "R": torch.from_numpy(R),
+            "num_learned": num_learned,
+            "seconds": seconds,
+            "history": history,
+        }
+
+    def _restore(self, run: runs.Run) -> dict:
+        num_tasks = self.config.num_tasks
+        state = run.load_checkpoint(self.config.device)
+        if state is None:
+            nothing = torch.full((num_tasks, num_tasks), float("nan"), dtype=torch.float64)
+            seconds = {"train": 0.0, "eval": 0.0}
+            return {"R": nothing, "num_learned": 0, "seconds": seconds, "history": []}
+        self.load_state(state)
+        return state | {"R": state["R"].cpu()}
+
+    def _results(self, metrics: dict, R: np.ndarray, seconds: dict) -> dict:
+        return {
+            **metrics,
+            "train_seconds": seconds["train"],
+            "eval_seconds": seconds["eval"],
+            "trainable": sum(p.numel() for p in self.network.parameters()),
+            "num_weights": self.config.num_weights,
+            "stored_train": self.stored_train,
+            "R": runs.matrix_rows(R),
+        }

@@ -1,0 +1,146 @@
+"""How much old tasks need each weight: online EWC and SI, which hold weights by it.
+
+Both add `strength * sum_i importance_i * (w_i - anchor_i)^2` to a task's loss, where the anchor is
+the network as the task before left it. They differ in what importance is.
+"""
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+from torch.nn.functional import cross_entropy
+
+from hnetlib.plain import PlainNetwork
+
+FISHER_IMAGES = 2000  # of each task; the estimate's noise is far below what strength changes
+IMAGES_AT_ONCE = 50  # whose gradients are kept at the same time
+DAMPING = 0.1  # xi of SI: keeps weights that hardly moved from counting as important
+
+
+class Importance:
+    """No memory at all: plain fine-tuning, and what EWC and SI are built on."""
+
+    stored_per_weight = 0  # numbers kept beside the network for each of its weights
+
+    def __init__(self, network: PlainNetwork, strength: float) -> None:
+        self.network, self.strength = network, strength
+        self.weights = list(network.parameters())
+        self.tensors: dict[str, list[Tensor]] = {}  # what a resumed run needs, by name
+
+    def begin_task(self) -> None:
+        """Call before a task's first step."""
+
+    def before_step(self) -> None:
+        """Call when gradients are those of the task's loss alone; may add to them."""
+
+    def after_step(self) -> None:
+        """Call when the optimiser has moved the weights."""
+
+    def end_task(self, task: int, images: Tensor, generator: torch.Generator) -> None:
+        """Call after a task's last step, with images [M, D] of it."""
+
+    def penalty(self) -> float:
+        """What is added to the loss now."""
+        if "importance" not in self.tensors:
+            return 0.0
+        importance, anchor = self.tensors["importance"], self.tensors["anchor"]
+        parts = zip(importance, self.weights, anchor, strict=True)
+        return self.strength * sum(float((i * (w.detach() - a) ** 2).sum()) for i, w, a in parts)
+
+    def _pull(self) -> None:
+        """Adds the penalty's gradient, 2 * strength * importance * (w - anchor)."""
+        if "importance" not in self.tensors:
+            return
+        anchor, importance = self.tensors["anchor"], self.tensors["importance"]
+        away = torch._foreach_sub([w.detach() for w in self.weights], anchor)
+        torch._foreach_mul_(away, importance)
+        gradients = [weight.grad for weight in self.weights]
+        torch._foreach_add_(gradients, away, alpha=2 * self.strength)
+
+    def _remember(self, importance: list[Tensor]) -> None:
+        """Adds to the importance and drops the anchor here."""
+        old = self.tensors.get("importance")
+        self.tensors["importance"] = torch._foreach_add(old, importance) if old else importance
+        self.tensors["anchor"] = [weight.detach().clone() for weight in self.weights]
+
+
+class OnlineEWC(Importance):
+    """Online elastic weight consolidation (Schwarz et al., 1805.06370, section 4; gamma = 1).
+
+    Importance is half the sum over old tasks of the diagonal of the Fisher information, the mean
+    over images of the squared gradient of log p(label), with labels drawn from the network's own
+    prediction.
+    """
+
+    stored_per_weight = 2
+
+    def before_step(self) -> None:
+        """Adds the penalty's gradient."""
+        self._pull()
+
+    def end_task(self, task: int, images: Tensor, generator: torch.Generator) -> None:
+        """Adds the task's Fisher information."""
+        fisher = fisher_diagonal(self.network, task, images[:FISHER_IMAGES], generator)
+        self._remember(torch._foreach_mul(fisher, 0.5))
+
+
+class SI(Importance):
+    """Synaptic intelligence (Zenke et al., 1703.04200, eq. 3-5).
+
+    Importance is each weight's share in lowering the loss along the way it took, divided by the
+    square of how far it came, plus a damping; summed over old tasks.
+    """
+
+    stored_per_weight = 3
+
+    def begin_task(self) -> None:
+        """Starts the path of a new task."""
+        self.start = [weight.detach().clone() for weight in self.weights]
+        self.share = [torch.zeros_like(weight) for weight in self.weights]
+
+    def before_step(self) -> None:
+        """Keeps the gradient of the task's loss for the path integral, then adds the penalty's."""
+        self.gradients = [weight.grad.clone() for weight in self.weights]
+        self.before = [weight.detach().clone() for weight in self.weights]
+        self._pull()
+
+    def after_step(self) -> None:
+        """The step's share: minus its gradient times how far it went."""
+        moved = torch._foreach_sub([weight.detach() for weight in self.weights], self.before)
+        torch._foreach_addcmul_(self.share, moved, self.gradients, value=-1.0)
+
+    def end_task(self, task: int, images: Tensor, generator: torch.Generator) -> None:
+        """Adds the task's path; a weight that only raised the loss counts as unimportant."""
+        parts = zip(self.share, self.weights, self.start, strict=True)
+        self._remember(
+            [
+                (share / ((weight.detach() - start) ** 2 + DAMPING)).clamp_min(0)
+                for share, weight, start in parts
+            ]
+        )
+
+
+def fisher_diagonal(
+    network: PlainNetwork, task: int, images: Tensor, generator: torch.Generator
+) -> list[Tensor]:
+    """Diagonal of the Fisher information at images [M, D] of a task, like the parameters."""
+    with torch.no_grad():
+        probabilities = network.run_target(network(task), images).softmax(-1).cpu()  # [M, classes]
+    labels = torch.multinomial(probabilities, 1, generator=generator)[:, 0].to(images.device)  # [M]
+    values = {name: value.detach() for name, value in network.named_parameters()}
+    total = [torch.zeros_like(value) for value in values.values()]
+
+    def loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        weights = {
+            name: value if name in network.shared else value[task]
+            for name, value in zip(network.names, values.values(), strict=True)
+        }
+        return cross_entropy(network.run_target(weights, image[None]), label[None])
+
+    gradients = vmap(grad(loss), in_dims=(None, 0, 0))
+    for some in torch.arange(len(images)).split(IMAGES_AT_ONCE):
+        each = gradients(values, images[some], labels[some])  # by name, [m, *shape]
+        torch._foreach_add_(total, [g.square().sum(0) for g in each.values()])
+    return torch._foreach_div(total, float(len(images)))
+
+
+IMPORTANCE = {"fine-tuning": Importance, "ewc": OnlineEWC, "si": SI}

@@ -1,0 +1,72 @@
+"""`PlainNetwork`: the target trained directly, without a hypernetwork, as baselines do."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from hnetlib.config import Config
+from hnetlib.hypernet import Hypernetwork, without_weights
+from hnetlib.targets import make_target
+
+Own = Literal["nothing", "head", "everything"]
+
+
+class PlainNetwork(nn.Module):
+    """A target whose layers all tasks share, but for those that each task has of its own.
+
+    `own` says which: "nothing" (one head for all tasks), "head" (the last layer) or "everything"
+    (one network a task). Own tensors are kept as one, with the tasks as first dimension.
+    """
+
+    def __init__(self, targets: Sequence[nn.Module], own: Own = "nothing") -> None:
+        """`targets`: as many initialised networks as there are tasks; shared is the first's."""
+        super().__init__()
+        self.num_tasks = len(targets)
+        names = [name for name, _ in targets[0].named_parameters()]
+        owned = {"nothing": (), "head": names[-2:], "everything": names}[own]
+        self.shared = frozenset(names) - frozenset(owned)
+        self.values = nn.ParameterList()
+        for name in names:
+            each = [target.get_parameter(name).detach() for target in targets]
+            self.values.append(torch.stack(each) if name in owned else each[0].clone())
+        self.names = names
+        self.target = without_weights(targets[0])
+
+    def forward(self, task: int) -> dict[str, Tensor]:
+        """The weights of one task's network, by name."""
+        pairs = zip(self.names, self.values, strict=True)
+        return {name: value if name in self.shared else value[task] for name, value in pairs}
+
+    def run_target(self, weights: dict[str, Tensor], *inputs: Tensor) -> Tensor:
+        """What the target computes on `inputs` when it has these weights."""
+        return functional_call(self.target, weights, inputs)
+
+    def weights_of(self, tasks: Tensor) -> dict[str, Tensor]:
+        """Weights by name for tasks [G]: each [G, *shape], a shared one [*shape]."""
+        pairs = zip(self.names, self.values, strict=True)
+        return {name: value if name in self.shared else value[tasks] for name, value in pairs}
+
+
+def run_tasks(network: PlainNetwork | Hypernetwork, tasks: Tensor, images: Tensor) -> Tensor:
+    """Logits [G, B, classes] of each of the tasks [G].
+
+    images: [G, B, D], or [B, D] where all tasks read the same ones.
+    """
+    weights = network.weights_of(tasks)
+    dims = {name: None if name in network.shared else 0 for name in weights}
+    own_images = 0 if images.dim() == 3 else None
+    return vmap(network.run_target, in_dims=(dims, own_images))(weights, images)
+
+
+def build_plain(config: Config, own: Own) -> PlainNetwork:
+    """The untrained network of a config; its starting values depend on the seed alone.
+
+    They are the target's (He et al., 1502.01852), drawn anew for everything that a task owns.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        targets = [make_target(config.target, config.num_pixels) for _ in range(config.num_tasks)]
+    return PlainNetwork(targets, own).to(config.device)
