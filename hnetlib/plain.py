@@ -57,8 +57,10 @@ def run_tasks(network: PlainNetwork | Hypernetwork, tasks: Tensor, images: Tenso
     """
     weights = network.weights_of(tasks)
     dims = {name: None if name in network.shared else 0 for name in weights}
-    own_images = 0 if images.dim() == 3 else None
-    return vmap(network.run_target, in_dims=(dims, own_images))(weights, images)
+    if images.dim() == 2 and None not in dims.values():
+        return vmap(network.run_target, in_dims=(dims, None))(weights, images)
+    images = images.expand(len(tasks), *images.shape[-2:])  # [G, B, D]
+    return vmap(network.run_target, in_dims=(dims, 0))(weights, images)
 
 
 def build_plain(config: Config, own: Own) -> PlainNetwork:
