@@ -223,6 +223,20 @@ DIGITS: dict[str, dict] = {
     "standard": {"steps_per_task": 200},
 }
 
+# What each baseline starts from in place of the profile's values: found on validation by
+# report/search.py.
+BASELINES: dict[str, dict] = {
+    "joint-hnet": {"head_optimizer": "adam", "lr": 1e-3, "head_lr_factor": 1.0},
+    "joint-plain": {"lr": 3e-3},
+    "joint-multihead": {"lr": 3e-3},
+    "separate": {"lr": 1e-2},
+    "fine-tuning": {"lr": 1e-3},
+    "ewc": {"lr": 1e-3, "strength": 100.0},
+    "ewc-multihead": {"lr": 1e-3, "strength": 100.0},
+    "si": {"lr": 1e-3, "strength": 0.1},
+    "si-multihead": {"lr": 1e-3, "strength": 0.1},
+}
+
 
 def plain(profile: str) -> str:
     """The profile that differs from this one by learning as in the paper, if there is one."""
@@ -232,24 +246,28 @@ def plain(profile: str) -> str:
 def make_config(profile: str = "laptop", dataset: str = "auto", **settings) -> Config:
     """The profile's settings, with each given setting that is not None in their place.
 
-    `dataset="auto"` is resolved here, after everything else was found sound. Raises a one-line
+    A `method` given starts from what was chosen for it. `dataset="auto"` is resolved here, after everything else was found sound. Raises a one-line
     ValueError.
     """
     unknown = sorted(set(settings) - set(_FIELD_TYPES))
     if unknown:
         raise ValueError(f"settings: expected names among {', '.join(_FIELD_TYPES)}, got {unknown}")
     given = {name: value for name, value in settings.items() if value is not None}
-    Config(**defaults(profile, dataset) | given)  # wrong settings stop before data is looked for
-    return Config(**defaults(profile, resolve_dataset(profile, dataset)) | given)
+    method = given.get("method", "hnet")
+    # wrong settings stop before data is looked for
+    Config(**defaults(profile, dataset, method) | given)
+    return Config(**defaults(profile, resolve_dataset(profile, dataset), method) | given)
 
 
-def defaults(profile: str, dataset: str) -> dict:
-    """A profile's own settings on a data set ("auto": those on MNIST), not validated yet."""
+def defaults(profile: str, dataset: str, method: str = "hnet") -> dict:
+    """What a profile and a method start from ("auto": as on MNIST), not validated yet."""
     expect_one_of("profile", profile, tuple(PROFILES))
+    expect_one_of("method", method, get_args(Method))
     expect_one_of("dataset", dataset, ("auto", *get_args(Dataset)))
     chosen = {"profile": profile, "threads": available_cores()}
     chosen["dataset"] = "mnist" if dataset == "auto" else dataset
-    return chosen | PROFILES[profile] | (DIGITS.get(profile, {}) if dataset == "digits" else {})
+    chosen |= PROFILES[profile] | (DIGITS.get(profile, {}) if dataset == "digits" else {})
+    return chosen | ({"method": method} | BASELINES[method] if method != "hnet" else {})
 
 
 def resolve_dataset(profile: str, dataset: str) -> str:

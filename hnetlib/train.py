@@ -28,11 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     run = train_or_load(config)
     results = run.results
-    print(
-        f"{config.num_tasks} tasks of {config.dataset}, {config.split} images: "
-        f"ACC {results['acc']:.2%}, learning accuracy {results['learning_acc']:.2%}, BWT "
-        f"{100 * results['bwt']:+.2f} points, forgetting {100 * results['forgetting']:.2f} points"
-    )
+    print(f"{config.num_tasks} tasks of {config.dataset}, {config.split} images: {_said(results)}")
     print(
         f"trained in {results['train_seconds'] / 60:.1f} min, "
         f"evaluated in {results['eval_seconds'] / 60:.1f} min"
@@ -42,17 +38,29 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _said(results: dict) -> str:
+    """The metrics of a run; those at once have no order, so accuracy alone."""
+    parts = [f"ACC {results['acc']:.2%}"]
+    if results["learning_acc"] is not None:
+        parts.append(f"learning accuracy {results['learning_acc']:.2%}")
+    if results["bwt"] is not None:
+        parts.append(f"BWT {100 * results['bwt']:+.2f} points")
+        parts.append(f"forgetting {100 * results['forgetting']:.2f} points")
+    return ", ".join(parts)
+
+
 def parse(arguments: list[str]) -> Config:
     """The config that these arguments ask for; ValueError or DataError if there is none."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--profile", default="laptop")
     first.add_argument("--dataset", default="auto")
+    first.add_argument("--method", default="hnet")
     chosen, rest = first.parse_known_args(arguments)
     # "auto" is resolved only when everything else is sound; then the profile may start from other
     # values, so the arguments are read again
-    Config(**_read(rest, defaults(chosen.profile, chosen.dataset)))
+    Config(**_read(rest, defaults(chosen.profile, chosen.dataset, chosen.method)))
     dataset = resolve_dataset(chosen.profile, chosen.dataset)
-    return Config(**_read(rest, defaults(chosen.profile, dataset)))
+    return Config(**_read(rest, defaults(chosen.profile, dataset, chosen.method)))
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,8 @@ def _read(arguments: list[str], start: dict) -> dict:
 _DESCRIPTION = (
     "Learns the tasks of a profile one after the other, evaluates after each, and leaves a run "
     "directory and a TensorBoard log. The same command again resumes a stopped run, or shows a "
-    f"finished one.\n\n--profile ({', '.join(PROFILES)}) is read first: the defaults below are "
-    "its own. --dataset may also be auto, the default: MNIST if it can be had, else the digits."
+    f"finished one.\n\n--profile ({', '.join(PROFILES)}) and --method are read first: the defaults "
+    "below are theirs. --dataset may also be auto, the default: MNIST if it can be had, else the digits."
 )
 
 

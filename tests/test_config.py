@@ -49,6 +49,11 @@ def test_the_first_task_gets_its_factor():
         ({"look_ahead": True}, "look_ahead: expected False with least_change, got True"),
         ({"num_chunks": 33}, "num_chunks: expected at most the last hidden layer's 32 units"),
         ({"damping": 0}, "damping: expected a number above 0, got 0"),
+        ({"strength": -1.0}, "strength: expected a number of at least 0, got -1.0"),
+        ({"method": "lwf"}, "method: expected one of hnet, joint-hnet, joint-plain"),
+        ({"method": "joint-plain", "batch_size": 2}, "an image for each of the 3 tasks of a batch"),
+        ({"method": "joint-hnet", "head_optimizer": "least_change"}, "adam with joint-hnet"),
+        ({"method": "separate", "target": "conv-lenet"}, "a dense network with separate"),
         ({"epochs": 3}, "settings: expected names among"),
     ],
 )

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from hnetlib import paths
-from hnetlib.config import Config
+from hnetlib.config import BASELINES, Config
 from hnetlib.train import main, parse
 
 
@@ -34,6 +34,7 @@ def test_explicit_settings_win_over_the_profile():
         (["--beta", "-1"], "beta: expected a number of at least 0, got -1.0"),
         (["--num_chunks", "99999999"], "num_chunks: expected at most one chunk"),
         (["--profile", "huge"], "profile: expected one of laptop, smoke, laptop-plain"),
+        (["--method", "lwf"], "method: expected one of hnet, joint-hnet, joint-plain"),
         (["--dataset", "cifar"], "dataset: expected one of auto, mnist, digits"),
     ],
 )
@@ -49,6 +50,15 @@ def test_wrong_settings_end_with_one_line(arguments, message):
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"error: {message}")
+
+
+def test_a_method_starts_from_what_was_chosen_for_it(capsys):
+    config = parse(["--profile", "smoke", "--method", "ewc", "--lr", "0.02"])
+    assert (config.method, config.lr) == ("ewc", 0.02)
+    assert config.strength == BASELINES["ewc"]["strength"] != Config.strength
+    short = ["--threads", "1", "--steps_per_task", "5"]
+    assert main(["--profile", "smoke", "--method", "joint-plain", *short]) == 0
+    assert "BWT" not in capsys.readouterr().out
 
 
 def test_trains_and_logs_what_it_reports(capsys):
