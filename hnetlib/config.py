@@ -246,8 +246,8 @@ def plain(profile: str) -> str:
 def make_config(profile: str = "laptop", dataset: str = "auto", **settings) -> Config:
     """The profile's settings, with each given setting that is not None in their place.
 
-    A `method` given starts from what was chosen for it. `dataset="auto"` is resolved here, after everything else was found sound. Raises a one-line
-    ValueError.
+    A `method` given starts from what was chosen for it. `dataset="auto"` is resolved here, after
+    everything else was found sound. Raises a one-line ValueError.
     """
     unknown = sorted(set(settings) - set(_FIELD_TYPES))
     if unknown:

@@ -91,7 +91,8 @@ _DESCRIPTION = (
     "Learns the tasks of a profile one after the other, evaluates after each, and leaves a run "
     "directory and a TensorBoard log. The same command again resumes a stopped run, or shows a "
     f"finished one.\n\n--profile ({', '.join(PROFILES)}) and --method are read first: the defaults "
-    "below are theirs. --dataset may also be auto, the default: MNIST if it can be had, else the digits."
+    "below are theirs. --dataset may also be auto, the default: MNIST if it can be had, else the "
+    "digits."
 )
 
 
