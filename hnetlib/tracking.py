@@ -1,49 +1,119 @@
-"""TensorBoard: one log directory a run, written as it trains and rewritten when it resumes."""
+"""TensorBoard: one log directory a run, written as it trains and rewritten when it resumes.
 
-import json
-import shutil
-import warnings
+logs/hnet/laptop-s0-1a2b3c4d/events.out.tfevents     a run of this machine
+logs/reference/hnet/laptop-s0/events.out.tfevents    a committed run
+
+Tags: `train/...` count optimiser steps, `tasks/...` learned tasks; `final/...` are the metrics of
+the finished run, `config` its settings, `R` the accuracy matrix.
+"""
+
+import datetime
+import io
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
+from hnetlib.events import EventFile, as_text
 from hnetlib.runs import Run
 
 Scalar = tuple[str, float, int]  # tag, value, step
 
+FILE_NAME = "events.out.tfevents"  # TensorBoard knows a log by "tfevents" in its name
+DPI = 160  # of the picture of R: 6 pixels a task with 100 tasks
+
 
 class Tracker:
-    """Scalars of one run. Tags `train/...` count optimiser steps, `tasks/...` learned tasks.
+    """The log of one run as it trains.
 
-    The log is always what `history` says: resuming from a checkpoint starts the log anew and
-    replays the history, so that nothing appears twice after a run was killed.
+    It is always what `history` says: resuming from a checkpoint starts the log anew and replays
+    the history, so that nothing appears twice after a run was killed.
     """
 
     def __init__(self, run: Run, history: list[Scalar] | None = None) -> None:
-        with warnings.catch_warnings():  # tensorboard's own imports warn
-            warnings.simplefilter("ignore")
-            from torch.utils.tensorboard import SummaryWriter
-        shutil.rmtree(run.log_dir, ignore_errors=True)
-        self.run = run
+        for file in run.log_dir.glob("*tfevents*"):
+            if file.name != FILE_NAME:  # begun by a version that put host and time in the name
+                file.unlink()
         self.history: list[Scalar] = []
-        self.writer = SummaryWriter(str(run.log_dir), flush_secs=10)
-        self.writer.add_text(
-            "config", f"```json\n{json.dumps(run.config.as_dict(), indent=1)}\n```"
-        )
+        self.events = EventFile(run.log_dir / FILE_NAME)
+        _begin(self.events, run.method, run.config.as_dict())
         for scalar in history or []:
             self.add(*scalar)
 
     def add(self, tag: str, value: float, step: int) -> None:
         """One point of one curve."""
         self.history.append((tag, float(value), int(step)))
-        self.writer.add_scalar(tag, value, step)
+        self.events.scalar(*self.history[-1])
 
     def finish(self, metrics: dict[str, float], R: np.ndarray) -> None:
-        """The final metrics beside the settings, and R as an image; closes the log."""
-        settings = {
-            name: value if isinstance(value, (int, float, str)) else str(value)
-            for name, value in self.run.config.as_dict().items()
-        }
-        final = {f"final/{name}": value for name, value in metrics.items()}
-        self.writer.add_hparams(settings, final, run_name=".")
-        self.writer.add_image("R", np.nan_to_num(R)[None], len(R))  # [1, T, T], grey
-        self.writer.close()
+        """The final metrics and R as an image; closes the log."""
+        _end(self.events, metrics, R)
+
+
+def write_log(
+    directory: Path,
+    method: str,
+    config: Mapping[str, object],
+    results: Mapping[str, object],
+    date: str,
+    history: Iterable[Scalar] | None = None,
+) -> None:
+    """The whole log of a finished run, from what is written down of it.
+
+    `results` are the contents of its metrics.json. Without a history, the curves over tasks are
+    computed from R, and there are none over optimiser steps.
+    """
+    R = np.array(results["R"], dtype=np.float64)
+    numbers = {name: value for name, value in results.items() if isinstance(value, (int, float))}
+    # Every event bears the day of the training: the same record gives the same bytes, so that
+    # writing a committed log again is no change. The times of single steps are not recorded.
+    day = datetime.datetime.fromisoformat(date).replace(tzinfo=datetime.UTC)
+    side = directory / "log.part"  # in place in one step: a log that is there is whole
+    events = EventFile(side, wall_time=day.timestamp())
+    _begin(events, method, config)
+    for scalar in curves_of(R) if history is None else history:
+        events.scalar(*scalar)
+    _end(events, numbers, R)
+    os.replace(side, directory / FILE_NAME)
+
+
+def curves_of(R: np.ndarray) -> list[Scalar]:
+    """The curves over learned tasks that follow from R, as the training loop logs them."""
+    points = []
+    for task, row in enumerate(R):
+        learned = row[: task + 1]
+        points.append(("tasks/accuracy", float(learned.mean()), task + 1))
+        points.append(("tasks/learning_accuracy", float(row[task]), task + 1))
+        points.append(("tasks/first_task_accuracy", float(row[0]), task + 1))
+    return [point for point in points if not np.isnan(point[1])]
+
+
+def picture(R: np.ndarray) -> tuple[bytes, tuple[int, int]]:
+    """R as PNG, white where a task was not learned yet; and its width and height."""
+    import matplotlib.pyplot as plt  # slow to load, and needed at the end of a run only
+
+    from hnetlib import plots
+
+    figure = plots.accuracy_matrix(R)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+    plt.close(figure)  # or a notebook would show it
+    width, height = figure.get_size_inches() * DPI
+    return file.getvalue(), (round(width), round(height))
+
+
+def _begin(events: EventFile, method: str, config: Mapping[str, object]) -> None:
+    settings = {"method": method, **config}
+    lines = [f"| {name} | {as_text(value)} |" for name, value in settings.items()]
+    events.text("config", "\n".join(["| setting | value |", "|---|---|", *lines]))
+    events.start_session(settings)
+
+
+def _end(events: EventFile, metrics: Mapping[str, float], R: np.ndarray) -> None:
+    for name, value in metrics.items():
+        events.scalar(f"final/{name}", value, len(R))
+    png, size = picture(R)
+    events.image("R", png, size, len(R))
+    events.end_session()
+    events.close()
