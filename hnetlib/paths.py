@@ -36,6 +36,11 @@ def reference_dir(profile: str) -> Path:
     return project_root() / "report" / "reference" / profile
 
 
+def reference_logs_dir() -> Path:
+    """TensorBoard logs of the committed results, in a checkout; HNETLIB_LOGS does not move them."""
+    return project_root() / "logs" / "reference"
+
+
 def _place(variable: str, default: str) -> Path:
     chosen = os.environ.get(variable)
     return Path(chosen).expanduser().resolve() if chosen else project_root() / default

@@ -5,9 +5,11 @@
 
 Writes `report/reference/<profile>/`: each run's settings, metrics and provenance, `summary.json`
 with one row for each method over its (seed, permutation_seed) pairs, and the figure of the README.
-Accuracies are fractions. Can be stopped at any time: the same command skips what is recorded and
-resumes what was begun. A run that is recorded with the same settings is not made again, also if the
-code has changed since: its commit is beside it, and `--anew` makes it again.
+Accuracies are fractions. `logs/reference/<method>/<profile>-s<seed>/` gets each run's TensorBoard
+log; a recorded run whose log is not there gets one, its training curves if its checkpoint is on
+disk. Can be stopped at any time: the same command skips what is recorded and resumes what was
+begun. A run that is recorded with the same settings is not made again, also if the code has changed
+since: its commit is beside it, and `--anew` makes it again.
 """
 
 import argparse
@@ -18,8 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from hnetlib import evaluation, paths, plots, pretrained
+from hnetlib import evaluation, paths, plots, pretrained, tracking
 from hnetlib.config import Config, make_config, plain
 from hnetlib.data import load_data
 from hnetlib.learner import load_hnet, train_or_load
@@ -56,13 +59,37 @@ def recorded(place: Path) -> list[dict]:
 
 
 def record(method: str, run: Run, place: Path) -> None:
-    """Writes down one finished run; of the profile's first, the trained hypernetwork too."""
+    """Writes down one finished run and its log; of the profile's first, the hypernetwork too."""
     whole = {"method": method, "run": run.name, "config": run.config.as_dict()}
     whole |= {"provenance": run.provenance, "results": run.results}
     if (method, run.config.seed) == ("hnet", 0):
         whole["half_precision_acc"] = save_half(run)
     (place / "runs").mkdir(parents=True, exist_ok=True)
     write_json(place / "runs" / f"{method}-s{run.config.seed}.json", whole, indent=None)
+    write_reference_log(whole)
+
+
+def log_directory(recorded_run: dict) -> Path:
+    """Where the TensorBoard log of a recorded run is."""
+    config = recorded_run["config"]
+    name = f"{config['profile']}-s{config['seed']}"
+    return paths.reference_logs_dir() / recorded_run["method"] / name
+
+
+def write_reference_log(recorded_run: dict) -> None:
+    """The TensorBoard log of a recorded run; without its checkpoint, of what R says alone."""
+    checkpoint = paths.runs_dir() / recorded_run["run"] / "checkpoint.pt"
+    history = None
+    if checkpoint.is_file():
+        history = torch.load(checkpoint, map_location="cpu", weights_only=True).get("history")
+    tracking.write_log(
+        log_directory(recorded_run),
+        recorded_run["method"],
+        settings_of(recorded_run["config"]),
+        recorded_run["results"],
+        recorded_run["provenance"]["date"],
+        history,
+    )
 
 
 def save_half(run: Run) -> float:
@@ -146,6 +173,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not (place / "runs").is_dir():
         print(f"error: no finished run of profile {options.profile} to record", file=sys.stderr)
         return 1
+    for run in recorded(place):
+        if not (log_directory(run) / tracking.FILE_NAME).is_file():
+            write_reference_log(run)
     for row in write_summary(place):
         print(f"{row['method']:12} {row['num_tasks']:4} tasks  n={row['n_seeds']}", end="  ")
         print(f"ACC {row['acc_mean']:.2%}  BWT {100 * row['bwt_mean']:+.2f} points")

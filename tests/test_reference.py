@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from hnetlib import data, evaluation, paths
+from hnetlib import data, evaluation, paths, tracking
 from hnetlib.learner import train_or_load
 
 ROOT = paths.PACKAGE.parent
@@ -64,6 +64,7 @@ def small_reference(monkeypatch, tmp_path, tiny):
     monkeypatch.setattr(reference, "planned", planned)
     monkeypatch.setattr(reference, "load_data", lambda *_: digits)
     monkeypatch.setattr(paths, "reference_dir", lambda profile: tmp_path / "reference" / profile)
+    monkeypatch.setattr(paths, "reference_logs_dir", lambda: tmp_path / "logs" / "reference")
     return reference
 
 
@@ -83,13 +84,18 @@ def test_the_reference_is_trained_recorded_and_not_trained_again(
     both = [json.loads((place / "runs" / f"hnet-s{seed}.json").read_text()) for seed in (0, 1)]
     assert row["acc_mean"] == pytest.approx(np.mean([run["results"]["acc"] for run in both]))
     assert (place / "retention.png").stat().st_size > 1000
+    logs = [small_reference.log_directory(run) / tracking.FILE_NAME for run in both]
+    written = [log.read_bytes() for log in logs]
+    assert all(b"train/penalty" in log for log in written), "curves from the checkpoint"
 
     def train(config):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(small_reference, "train_or_load", train)
+    logs[1].unlink()
     assert small_reference.main([]) == 0
     assert capsys.readouterr().out.count("recorded already") == 3
+    assert [log.read_bytes() for log in logs] == written
 
 
 def test_the_readme_quotes_the_measured_steps():

@@ -1,7 +1,9 @@
 """TensorBoard logs: what they say is what the run's files say, and nothing of the machine."""
 
 import io
+import json
 import socket
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +17,9 @@ from hnetlib import paths, runs, tracking
 from hnetlib.learner import train_or_load
 
 ROOT = paths.PACKAGE.parent
+sys.path.insert(0, str(ROOT / "report"))
+RECORDED = sorted((ROOT / "report" / "reference").glob("*/runs/*.json"))
+LARGEST_REFERENCE = 5_000_000  # bytes of all committed logs
 
 
 def read(directory):
@@ -162,3 +167,30 @@ def test_the_curves_over_tasks_follow_from_R(tiny):
     history = run.load_checkpoint()["history"]
     logged = [point for point in history if point[0].startswith("tasks/")]
     assert tracking.curves_of(run.matrix) == logged
+
+
+@pytest.mark.parametrize("file", RECORDED, ids=lambda file: file.stem)
+def test_each_committed_log_says_what_is_recorded(file):
+    import reference
+
+    recorded = json.loads(file.read_text())
+    directory = reference.log_directory(recorded)
+    R = np.array(recorded["results"]["R"], dtype=float)
+    logged = points(read(directory))
+    training = {key for key in logged if key[0].startswith("train/")}
+    said = expected(tracking.curves_of(R), recorded["results"], R)
+    assert {key: logged[key] for key in logged.keys() - training} == pytest.approx(said)
+    settings = reference.settings_of(recorded["config"])
+    assert settings_in(directory) == {"method": recorded["method"], **as_logged(settings)}
+
+
+def test_committed_logs_are_few_small_and_say_nothing_of_a_machine():
+    import reference
+
+    there = {file for file in paths.reference_logs_dir().rglob("*") if file.is_file()}
+    directories = {reference.log_directory(json.loads(file.read_text())) for file in RECORDED}
+    assert there == {directory / tracking.FILE_NAME for directory in directories}
+    assert sum(file.stat().st_size for file in there) < LARGEST_REFERENCE
+    private = (b"/home/", b"/root/", b"/tmp/", b"/Users/")
+    for content in (file.read_bytes() for file in there):
+        assert not [part for part in private if part in content]
