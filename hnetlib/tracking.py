@@ -104,7 +104,7 @@ def picture(R: np.ndarray) -> tuple[bytes, tuple[int, int]]:
 
 
 def _begin(events: EventFile, method: str, config: Mapping[str, object]) -> None:
-    settings = {"method": method, **config}
+    settings = {**config, "method": method}
     lines = [f"| {name} | {as_text(value)} |" for name, value in settings.items()]
     events.text("config", "\n".join(["| setting | value |", "|---|---|", *lines]))
     events.start_session(settings)

@@ -1,7 +1,8 @@
 """Reference runs: a committed list, trained one after the other, recorded as each one lands.
 
-    python report/reference.py --profile laptop            # all that are not recorded yet
-    python report/reference.py --profile laptop --no-train # only write down what is finished
+    python report/reference.py --profile laptop               # all that are not recorded yet
+    python report/reference.py --profile laptop --methods ewc # of these methods alone
+    python report/reference.py --profile laptop --no-train    # only write down what is finished
 
 Writes `report/reference/<profile>/`: each run's settings, metrics and provenance, `summary.json`
 with one row for each method over its (seed, permutation_seed) pairs, and the figure of the README.
@@ -9,41 +10,54 @@ Accuracies are fractions. `logs/reference/<method>/<profile>-s<seed>/` gets each
 log; a recorded run whose log is not there gets one, its training curves if its checkpoint is on
 disk. Can be stopped at any time: the same command skips what is recorded and resumes what was
 begun. A run that is recorded with the same settings is not made again, also if the code has changed
-since: its commit is beside it, and `--anew` makes it again.
+since: its commit is beside it, and `--anew` makes it again. `--untimed` says that the machine has
+other work: the run's seconds then stay out of the summary.
 """
 
 import argparse
 import json
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from hnetlib import evaluation, paths, plots, pretrained, tracking
-from hnetlib.config import Config, make_config, plain
+from hnetlib.config import BASELINES, PROFILES, Config, make_config, plain
 from hnetlib.data import load_data
 from hnetlib.learner import load_hnet, train_or_load
 from hnetlib.runs import Run, write_json
 from hnetlib.tasks import PermutedTasks
 
+THREE, ONE = (0, 1, 2), (0,)  # pairs: seed and permutation_seed are one number
 PLAIN = {"plain": True}  # the profile that learns as in the paper, instead of the one asked for
-# method: what differs from the profile, and the pairs: seed and permutation_seed are one number
+CONVERGED = {"method": "separate", "steps_per_task": 2000}
+# method: what differs from the profile, and its pairs
 METHODS: dict[str, tuple[dict, tuple[int, ...]]] = {
-    "hnet": ({}, (0, 1, 2)),
-    "hnet-adam": (PLAIN, (0,)),
-    "hnet-beta0": (PLAIN | {"beta": 0.0, "num_tasks": 20}, (0,)),
+    "hnet": ({}, THREE),
+    "hnet-adam": (PLAIN, ONE),
+    "hnet-beta0": ({"beta": 0.0}, THREE),
+    **{method: ({"method": method}, THREE) for method in BASELINES if method != "joint-hnet"},
+    "separate-converged": (CONVERGED, THREE),
+    "joint-hnet": ({"method": "joint-hnet"}, ONE),
 }
+COMPARED = ("laptop",)  # profiles with all methods; of the others, the hypernetwork alone
 LABELS = {"hnet": "with the regulariser", "hnet-beta0": "without"}
-PROFILES = ("laptop",)
+ELSEWHERE = ("threads", "device")  # settings that say where a run is made, not what it is
+
+
+def methods_of(profile: str) -> dict[str, tuple[dict, tuple[int, ...]]]:
+    """The methods that are recorded for a profile."""
+    return METHODS if profile in COMPARED else {"hnet": ({}, ONE)}
 
 
 def planned(profile: str) -> Iterator[tuple[str, Config]]:
     """The runs of a profile on MNIST, the first pair of every method before the second of any."""
-    for pair in range(max(len(pairs) for _, pairs in METHODS.values())):
-        for method, (changes, pairs) in METHODS.items():
+    methods = methods_of(profile)
+    for pair in range(max(len(pairs) for _, pairs in methods.values())):
+        for method, (changes, pairs) in methods.items():
             if pair < len(pairs):
                 seed = pairs[pair]
                 settings = {"seed": seed, "permutation_seed": seed, **changes}
@@ -54,15 +68,15 @@ def planned(profile: str) -> Iterator[tuple[str, Config]]:
 def recorded(place: Path) -> list[dict]:
     """The runs that are written down, in the order of their methods and seeds."""
     runs = [json.loads(path.read_text()) for path in sorted((place / "runs").glob("*.json"))]
-    order = list(METHODS)
+    order = list(METHODS)  # those of laptop, which are all there are
     return sorted(runs, key=lambda run: (order.index(run["method"]), run["config"]["seed"]))
 
 
-def record(method: str, run: Run, place: Path) -> None:
+def record(method: str, run: Run, place: Path, timed: bool = True) -> None:
     """Writes down one finished run and its log; of the profile's first, the hypernetwork too."""
     whole = {"method": method, "run": run.name, "config": run.config.as_dict()}
-    whole |= {"provenance": run.provenance, "results": run.results}
-    if (method, run.config.seed) == ("hnet", 0):
+    whole |= {"provenance": run.provenance, "timed": timed, "results": run.results}
+    if (method, run.config.seed) == ("hnet", 0) and run.config.profile in COMPARED:
         whole["half_precision_acc"] = save_half(run)
     (place / "runs").mkdir(parents=True, exist_ok=True)
     write_json(place / "runs" / f"{method}-s{run.config.seed}.json", whole, indent=None)
@@ -85,7 +99,7 @@ def write_reference_log(recorded_run: dict) -> None:
     tracking.write_log(
         log_directory(recorded_run),
         recorded_run["method"],
-        settings_of(recorded_run["config"]),
+        recorded_run["config"],
         recorded_run["results"],
         recorded_run["provenance"]["date"],
         history,
@@ -107,27 +121,38 @@ def settings_of(config: dict) -> dict:
     return Config(**config).as_dict()
 
 
+def what_it_is(method: str, config: dict) -> dict:
+    """What makes a run the same as another, wherever it is made."""
+    return {"method": method} | {k: v for k, v in config.items() if k not in ELSEWHERE}
+
+
 def summarise(runs: list[dict]) -> dict:
     """One row of the summary: means over a method's runs, and what the method is made of."""
     config, first = settings_of(runs[0]["config"]), runs[0]["results"]
-
-    def values(name: str) -> list[float]:
-        return [run["results"][name] for run in runs]
-
-    # the penalty needs a copy of the hypernetwork, or a whole network for each task
-    snapshots = {
-        "before_task": first["trainable"],
-        "at_learning": config["num_tasks"] * first["num_weights"],
-    }
-    spread = statistics.stdev(values("acc")) if len(runs) > 1 else None
-    row = {"method": runs[0]["method"]}
-    row |= {name: config[name] for name in ("profile", "dataset", "num_tasks")}
-    row |= {"n_seeds": len(runs), "acc_mean": statistics.fmean(values("acc")), "acc_std": spread}
-    for name in ("learning_acc", "bwt", "forgetting", "train_seconds", "eval_seconds"):
-        row[f"{name}_mean"] = statistics.fmean(values(name))
+    acc = [run["results"]["acc"] for run in runs]
+    row = {"method": runs[0]["method"], "size": None if "hnet" in config["method"] else "target"}
+    row |= {name: config[name] for name in ("profile", "dataset", "num_tasks", "target")}
+    row |= {"n_seeds": len(runs), "acc_mean": statistics.fmean(acc)}
+    row["acc_std"] = statistics.stdev(acc) if len(runs) > 1 else None
+    for name in ("learning_acc", "bwt", "forgetting"):
+        row[f"{name}_mean"] = _mean(run["results"][name] for run in runs)
+    for name in ("train_seconds", "eval_seconds"):
+        timed = [run for run in runs if run.get("timed", True)]
+        row[f"{name}_mean"] = _mean(run["results"][name] for run in timed)
     row["trainable"] = row["stored_eval"] = first["trainable"]
-    row["stored_train"] = snapshots[config["snapshot"]] if config["beta"] else 0
-    return row | {name: runs[0]["provenance"][name] for name in ("hardware", "commit")}
+    row["stored_train"] = first.get("stored_train", _stored_train(config, first))
+    return row | {name: runs[0]["provenance"][name] for name in ("hardware", "commit", "date")}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """None where there is nothing to take a mean of."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _stored_train(config: dict, results: dict) -> int:
+    """For runs of the hypernetwork whose results did not say it yet: a copy of it."""
+    return results["trainable"] if config["beta"] else 0
 
 
 def write_summary(place: Path) -> list[dict]:
@@ -151,25 +176,14 @@ def write_summary(place: Path) -> list[dict]:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 0, or 1 after one line where there is nothing to record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="laptop", choices=PROFILES)
+    parser.add_argument("--profile", default="laptop", choices=list(PROFILES))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="these alone")
     parser.add_argument("--no-train", action="store_true", help="only write down finished runs")
     parser.add_argument("--anew", action="store_true", help="make recorded runs again too")
+    parser.add_argument("--untimed", action="store_true", help="the machine has other work too")
     options = parser.parse_args(arguments)
     place = paths.reference_dir(options.profile)
-    checksum = load_data("mnist").checksum
-    known = [(run["method"], settings_of(run["config"])) for run in recorded(place)]
-    for method, config in planned(options.profile):
-        run = Run(config, checksum)
-        if (method, config.as_dict()) in known and not options.anew:
-            print(f"{method}, seed {config.seed}: recorded already")
-            continue
-        if not run.finished:
-            if options.no_train:
-                continue
-            print(f"{method}, seed {config.seed}: training {config.num_tasks} tasks", flush=True)
-            run = train_or_load(config)
-        record(method, run, place)
-        write_summary(place)
+    make_missing(options, place)
     if not (place / "runs").is_dir():
         print(f"error: no finished run of profile {options.profile} to record", file=sys.stderr)
         return 1
@@ -177,9 +191,29 @@ def main(arguments: list[str] | None = None) -> int:
         if not (log_directory(run) / tracking.FILE_NAME).is_file():
             write_reference_log(run)
     for row in write_summary(place):
-        print(f"{row['method']:12} {row['num_tasks']:4} tasks  n={row['n_seeds']}", end="  ")
-        print(f"ACC {row['acc_mean']:.2%}  BWT {100 * row['bwt_mean']:+.2f} points")
+        print(f"{row['method']:18} {row['num_tasks']:4} tasks  n={row['n_seeds']}", end="  ")
+        print(f"ACC {row['acc_mean']:.2%}")
     return 0
+
+
+def make_missing(options: argparse.Namespace, place: Path) -> None:
+    """Trains and records the planned runs that are not recorded yet."""
+    checksum = load_data("mnist").checksum
+    known = [what_it_is(run["method"], settings_of(run["config"])) for run in recorded(place)]
+    for method, config in planned(options.profile):
+        if options.methods and method not in options.methods:
+            continue
+        if what_it_is(method, config.as_dict()) in known and not options.anew:
+            print(f"{method}, seed {config.seed}: recorded already")
+            continue
+        run = Run(config, checksum)
+        if not run.finished:
+            if options.no_train:
+                continue
+            print(f"{method}, seed {config.seed}: training {config.num_tasks} tasks", flush=True)
+            run = train_or_load(config)
+        record(method, run, place, timed=not options.untimed)
+        write_summary(place)
 
 
 if __name__ == "__main__":
