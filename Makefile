@@ -4,6 +4,9 @@ PYTHON ?= python3
 PROFILE ?= laptop
 DATASET ?= auto
 ENV ?= venv
+CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+JOBS ?= $(shell test $(CORES) -gt 1 && echo 2 || echo 1)
+THREADS := $(shell test $(CORES) -gt $(JOBS) && expr $(CORES) / $(JOBS) || echo 1)
 
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -52,6 +55,7 @@ help: ## this list
 	  END { printf "Options:\n%s", options }' Makefile
 #: PROFILE=laptop       size of the runs: smoke (two minutes), laptop, ... (see hnetlib/config.py)
 #: DATASET=auto         mnist, digits, or auto: MNIST, the bundled digits where it can't be had
+#: JOBS=2               chapters that run at the same time, where there are cores for it
 #: NB=05 PARAMS="..."   for notebook: which one, and parameters as in "-p num_tasks 20 -p beta 0.05"
 #: PYTHON=python3       Python that makes .venv
 #: BENCH="..."          for bench: options as in "--settings original --threads 1"
@@ -64,22 +68,21 @@ setup: ## make or update .venv from requirements.lock (other goals do it when ne
 report: ## run every notebook, then make report/build/report.html
 	@$(SETUP) --quiet
 	@dataset=$$($(PY) -m hnetlib.resolve "$(PROFILE)" "$(DATASET)") && \
-	  $(MAKE) --no-print-directory page PROFILE="$(PROFILE)" DATASET="$$dataset"
+	  $(PY) report/estimate.py --profile "$(PROFILE)" --jobs $(JOBS) --pairs $(foreach n,$(NAMES),notebooks/$(n).ipynb report/build/$(PROFILE)-$$dataset/$(n).ipynb) --library $(LIBRARY) && \
+	  $(MAKE) --no-print-directory -j$(JOBS) page PROFILE="$(PROFILE)" DATASET="$$dataset"
 
-page: $(EXECUTED)
+# Chapters run side by side, each with its share of the cores: small networks gain little from a
+# second thread. The longest starts first, and what reads its run comes after it.
+LONGEST := $(filter %/05_regularised.ipynb,$(EXECUTED))
+page: $(LONGEST) $(filter-out $(LONGEST),$(EXECUTED))
 	@$(PY) report/build.py --profile "$(PROFILE)" --dataset "$(DATASET)" --out report/build/report.html $(EXECUTED)
 	@printf 'The report: %s\n' "$$PWD/report/build/report.html"
 
+$(filter %/06_comparison.ipynb,$(EXECUTED)): | $(LONGEST)
+
 # Executed again when its source or the library changed, but not for a change in another notebook.
 $(EXECUTED): $(BUILD)/%.ipynb: notebooks/%.ipynb $(LIBRARY)
-	@$(PY) report/execute.py $< $@ -p profile "$(PROFILE)" -p dataset "$(DATASET)"
-
-# One after the other, in the order of their numbers.
-define run_after_previous
-$(1): | $(previous)
-previous := $(1)
-endef
-$(foreach notebook,$(EXECUTED),$(eval $(call run_after_previous,$(notebook))))
+	@$(PY) report/execute.py --named $< $@ -p profile "$(PROFILE)" -p dataset "$(DATASET)" -p threads $(THREADS)
 
 notebook: ## run one notebook anew: NB=05 PARAMS="-p num_tasks 20 -p beta 0.05"
 	@test -n "$(CHOSEN)" || { echo "error: NB=$(NB): expected one of $(NAMES)" >&2; exit 1; }

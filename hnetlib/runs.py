@@ -111,16 +111,14 @@ class Run:
 
     @contextmanager
     def locked(self):
-        """Holds the run against a second process that would train it at the same time."""
+        """Holds the run against a second process that would train it too: that one waits."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with open(self.directory / "lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise RuntimeError(
-                    f"run {self.name}: expected to train it alone, but another process is at it; "
-                    f"wait for that one to end"
-                ) from None
+                print(f"run {self.name}: waiting for another process that trains it", flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL = "python3"
@@ -75,7 +76,29 @@ def check_parameters(source: Path, parameters: dict[str, object]) -> None:
             raise NotebookError(f"{source.name} has no parameter {name}{hint} (known: {names})")
 
 
-def execute(source: Path, output: Path, parameters: dict[str, object]) -> float:
+class NamedLines:
+    """A text stream that puts `name` in front of each line, for notebooks that run side by side."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self.stream, self.name, self.begun = stream, name, ""
+
+    def write(self, text: str) -> None:
+        """Passes on whole lines, at once, so that those of two notebooks never mix."""
+        *lines, self.begun = (self.begun + text).split("\n")
+        self.stream.write("".join(f"{self.name}{line}\n" for line in lines))
+
+    def flush(self) -> None:
+        """Passes the flush on."""
+        self.stream.flush()
+
+
+def execute(
+    source: Path,
+    output: Path,
+    parameters: dict[str, object],
+    out: TextIO = sys.stdout,
+    err: TextIO = sys.stderr,
+) -> float:
     """Execute `source` with `parameters` into `output`; return the seconds it took.
 
     `output` appears, by a rename, only when every cell ran. Otherwise NotebookError holds the
@@ -86,7 +109,7 @@ def execute(source: Path, output: Path, parameters: dict[str, object]) -> float:
     output.parent.mkdir(parents=True, exist_ok=True)
     start, clock = time.time(), time.monotonic()
     try:
-        _run(source, running, parameters)
+        _run(source, running, parameters, out, err)
     except Exception as error:
         output.unlink(missing_ok=True)
         kept = ""
@@ -114,7 +137,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         given = ", ".join(f"{name}={value!r}" for name, value in parameters.items())
         print(f"{options.source.stem}: running ({given or 'its own parameters'})", flush=True)
-        seconds = execute(options.source, options.output, parameters)
+        out, err = sys.stdout, sys.stderr
+        if options.named:
+            label = options.source.stem.split("_")[0]
+            out, err = (NamedLines(stream, f"{label} | ") for stream in (out, err))
+        seconds = execute(options.source, options.output, parameters, out, err)
     except NotebookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -143,11 +170,16 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, obje
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="notebook to execute")
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="executed notebook")
+    parser.add_argument(
+        "--named", action="store_true", help="each line of output begins with the notebook's number"
+    )
     parser.add_argument("--check", action="store_true", help="check the parameters' names only")
     return parser.parse_args(rest), parameters
 
 
-def _run(source: Path, running: Path, parameters: dict[str, object]) -> None:
+def _run(
+    source: Path, running: Path, parameters: dict[str, object], out: TextIO, err: TextIO
+) -> None:
     import papermill  # here, as it takes a second and --check does without
 
     with _own_kernel():
@@ -159,8 +191,8 @@ def _run(source: Path, running: Path, parameters: dict[str, object]) -> None:
             language="python",
             cwd=source.resolve().parent,
             progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
+            stdout_file=out,
+            stderr_file=err,
             start_timeout=300,  # a busy machine may take longer than the minute that is usual
             iopub_timeout=60,
         )

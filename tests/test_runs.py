@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -121,10 +122,22 @@ def test_a_finished_run_is_read_and_not_trained_again(tiny, monkeypatch):
     assert train_or_load(tiny(), progress=False).results == first.results
 
 
-def test_two_processes_do_not_train_one_run(tiny):
-    run = runs.Run(tiny(), "data")
-    with run.locked(), pytest.raises(RuntimeError, match="another process"), run.locked():
-        pass
+def test_of_two_that_train_one_run_the_second_waits(tiny, capsys):
+    run, order = runs.Run(tiny(), "data"), []
+
+    def second():
+        with run.locked():
+            order.append("second")
+
+    other = threading.Thread(target=second)
+    with run.locked():
+        other.start()
+        other.join(timeout=0.3)
+        assert other.is_alive()
+        order.append("first")
+    other.join(timeout=30)
+    assert order == ["first", "second"]
+    assert "waiting for another process" in capsys.readouterr().out
 
 
 def test_settings_data_and_code_tell_runs_apart(tiny, monkeypatch):
