@@ -12,7 +12,7 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup report page notebook test reference bench tensorboard clean
+.PHONY: help setup report page notebook test reference bench peers tensorboard clean
 
 # Some systems set ENV for their own use, so only a value given to make is checked.
 ifeq ($(origin ENV),command line)
@@ -59,6 +59,7 @@ help: ## this list
 #: NB=05 PARAMS="..."   for notebook: which one, and parameters as in "-p num_tasks 20 -p beta 0.05"
 #: PYTHON=python3       Python that makes .venv
 #: BENCH="..."          for bench: options as in "--settings original --threads 1"
+#: PEERS="..."          for peers: options as in "--num-tasks 2 --steps 20"
 #: ENV=active           use the active environment instead of making .venv
 #: HNETLIB_DATA, HNETLIB_RUNS, HNETLIB_LOGS   other places for data/, runs/ and logs/
 
@@ -106,6 +107,11 @@ bench: ## time a training step beside hypnettorch's, which is installed for it
 	@$(SETUP) --quiet
 	@$(PY) -m pip show --quiet hypnettorch || $(PY) -m pip install --quiet --no-deps "$(PEER)"
 	$(PY) -m hnetlib.bench $(BENCH)
+
+peers: ## ten tasks by ours, hypnettorch and Avalanche, which are installed for it
+	@$(SETUP) --quiet
+	@$(PY) -m pip install --quiet --no-deps -r report/peers/requirements.txt
+	$(PY) report/peers/compare.py $(PEERS)
 
 tensorboard: ## show the training logs in a browser, at 127.0.0.1
 	@$(SETUP) --quiet

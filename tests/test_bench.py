@@ -67,7 +67,7 @@ def test_one_version_of_the_peer_everywhere():
     root = paths.PACKAGE.parent
     project = tomllib.loads((root / "pyproject.toml").read_text())
     wanted = f"hypnettorch=={peers.HYPNETTORCH}"
-    assert project["project"]["optional-dependencies"]["bench"] == [wanted]
+    assert wanted in project["project"]["optional-dependencies"]["bench"]
     assert f"PEER := {wanted}" in (root / "Makefile").read_text()
 
 
