@@ -8,7 +8,7 @@ from avalanche.training.supervised import EWC
 from torch.utils.data import TensorDataset
 
 
-def learn(tasks, lr=1e-3, ewc_lambda=100.0):
+def learn(tasks, lr=3e-3, ewc_lambda=1000.0):
     model = SimpleMLP(10, tasks.num_pixels, hidden_size=100, drop_rate=0)
     model = as_multitask(model, "classifier")
     strategy = EWC(

@@ -144,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for script in only:
             version(ENTRIES[script].library)
         seconds = [estimate(ENTRIES[s], options["num_tasks"], options["steps"]) for s in only]
+        torch_mb = torch_megabytes()
         print(f"{len(only)} rows, one after the other: about {sum(seconds) / 60:.0f} minutes")
         rows = []
         for script, about in zip(only, seconds, strict=True):
@@ -153,11 +154,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(HEADER, *(LINE.format(**found) for found in rows), sep="\n")
-    content = {"provenance": provenance() | options | {"torch_mb": torch_megabytes()}}
+    content = {"provenance": provenance() | options | {"torch_mb": torch_mb}}
     content |= {"lines_counted": COUNTED, "rows": rows}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, content)
-    print(f"a process that only imports torch: {content['provenance']['torch_mb']:.0f} MB")
+    print(f"a process that only imports torch: {torch_mb:.0f} MB")
     print(f"lines: {COUNTED}\nwritten: {out}")
     return 0
 

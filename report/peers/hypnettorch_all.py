@@ -7,7 +7,7 @@ from hypnettorch.utils.hnet_regularizer import calc_fix_target_reg, get_current_
 from torch.nn.functional import cross_entropy
 
 
-def learn(tasks, lr=1e-3, beta=0.1, num_chunks=10):
+def learn(tasks, lr=1e-3, beta=0.01, num_chunks=10):
     target = MLP(n_in=tasks.num_pixels, n_out=10, hidden_layers=(100,), no_weights=True)
     hnet = ChunkedHMLP(
         target.param_shapes,
