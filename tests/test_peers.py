@@ -1,0 +1,161 @@
+"""Peers on the same tasks: what is counted and written down, and that every script learns."""
+
+import ast
+import importlib.util
+import json
+import sys
+import tomllib
+
+import pytest
+
+from hnetlib import paths
+from hnetlib.config import make_config
+
+ROOT = paths.PACKAGE.parent
+sys.path.insert(0, str(ROOT / "report" / "peers"))
+
+import alone  # noqa: E402
+import choose  # noqa: E402
+import compare  # noqa: E402
+import lines  # noqa: E402
+import stream  # noqa: E402
+
+OURS = ("ours", "ours_plain")
+TINY = {"dataset": "digits", "num_tasks": 2, "steps": 60, "batch_size": 64}
+MODULES = {"hypnettorch": "hypnettorch", "avalanche-lib": "avalanche"}
+SCRIPT = '''"""What it is."""
+
+import one
+from two import (
+    three,
+)  # a comment
+
+
+def f():
+    """Says
+    something."""
+    # why
+    text = """two
+    lines"""
+
+    return g(
+        text,
+    )
+'''
+
+
+def test_lines_are_those_that_hold_code():
+    # def, text (2), return (3); with imports 4 more
+    assert lines.count(SCRIPT) == {"lines": 6, "lines_with_imports": 10}
+
+
+def test_every_script_is_counted_without_what_is_shared():
+    for script in compare.ENTRIES:
+        counted = lines.count(compare.HERE / f"{script}.py")
+        assert 10 < counted["lines"] < counted["lines_with_imports"] < 60
+
+
+@pytest.mark.parametrize(
+    ("script", "profile"), [("ours", "laptop"), ("ours_plain", "laptop-plain")]
+)
+def test_our_scripts_have_the_settings_of_their_profiles(script, profile):
+    config = make_config(profile, "mnist")
+    chosen = stream.settings(stream.load_script(script))
+    head_lr = chosen.pop("head_lr", config.head_lr)
+    assert head_lr == pytest.approx(config.head_lr)
+    assert chosen == {name: getattr(config, name) for name in chosen}
+    assert compare.DEFAULTS["steps"] == config.steps_per_task
+    assert config.first_task_factor == stream.FIRST_TASK_FACTOR
+    assert compare.DEFAULTS["batch_size"] == make_config("laptop", "mnist").batch_size
+
+
+@pytest.mark.parametrize("script", list(compare.ENTRIES))
+def test_every_script_learns_two_tasks(script):
+    library = compare.ENTRIES[script].library
+    if importlib.util.find_spec(MODULES.get(library, library)) is None:
+        pytest.skip(f"{library} is not installed")
+    row = stream.measure(script, TINY)
+    assert min(row["acc_per_task"]) > 0.5
+    assert row["acc"] == pytest.approx(sum(row["acc_per_task"]) / 2)
+    assert row["peak_mb"] > row["above_data_mb"] >= 0
+
+
+def test_the_command_prints_a_table_and_writes_it_down(tmp_path, capsys):
+    out = tmp_path / "peers.json"
+    sizes = ["--dataset", "digits", "--num-tasks", "1", "--steps", "5", "--threads", "1"]
+    assert compare.main([*sizes, "--only", "ours_plain", "--out", str(out)]) == 0
+    written = json.loads(out.read_text())
+    (row,) = written["rows"]
+    assert {"script", "library", "version", "method", "settings", "lines"} < set(row)
+    assert len(row["acc_per_task"]) == 1
+    assert {"commit", "date", "hardware", "threads", "steps", "torch_mb"} < set(
+        written["provenance"]
+    )
+    assert 50 < written["provenance"]["torch_mb"] < row["peak_mb"]
+    printed = capsys.readouterr().out
+    assert "about" in printed.splitlines()[0]
+    assert f"{row['acc']:7.2%}" in printed
+    assert written["lines_counted"] in printed
+
+
+def test_a_missing_peer_is_named_with_the_fix_before_anything_runs(monkeypatch, capsys, tmp_path):
+    def missing(name):
+        raise compare.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(compare.importlib.metadata, "version", missing)
+    out = tmp_path / "peers.json"
+    assert compare.main(["--num-tasks", "1", "--steps", "5", "--out", str(out)]) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.strip().splitlines()
+    assert "hypnettorch: expected version 0.0.4, found none; the fix is: make peers" in line
+    assert captured.out == ""
+    assert not out.exists()
+
+
+def test_what_fails_in_a_script_is_one_line():
+    with pytest.raises(RuntimeError, match=r"^no_such: ModuleNotFoundError: .*no_such"):
+        alone.run_alone("no_such", TINY)
+
+
+def test_wrong_sizes_are_named(capsys):
+    with pytest.raises(SystemExit):
+        compare.main(["--num-tasks", "0"])
+    assert "--num-tasks: expected a whole number of at least 1, got 0" in capsys.readouterr().err
+
+
+def test_an_estimate_grows_with_what_is_asked():
+    entry = compare.ENTRIES["hypnettorch_all"]
+    assert compare.estimate(entry, 10, 400) > 2 * compare.estimate(entry, 5, 400)
+
+
+def defaults(script):
+    """The settings of a script whose library may not be installed."""
+    tree = ast.parse((compare.HERE / f"{script}.py").read_text())
+    (learn,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    names = [argument.arg for argument in learn.args.args[1:]]
+    return dict(zip(names, map(ast.literal_eval, learn.args.defaults), strict=True))
+
+
+def test_chosen_settings_are_the_best_that_were_tried_on_validation():
+    tried = json.loads((paths.reference_dir("laptop") / "peers_search.json").read_text())
+    assert choose.VALIDATION["split"] == "validation"
+    for script in {row["script"] for row in tried}:
+        rows = [row for row in tried if row["script"] == script]
+        most = max(row["num_tasks"] for row in rows)
+        best = max((r for r in rows if r["num_tasks"] == most), key=lambda r: r["acc"])
+        assert best["settings"] == defaults(script)
+
+
+def test_only_runs_of_the_grids_are_written_down():
+    tried = json.loads((paths.reference_dir("laptop") / "peers_search.json").read_text())
+    wanted = [(s, size, c) for s, size, grid in choose.GRIDS for c in choose.combinations(grid)]
+    for row in tried:
+        assert sum(choose.is_of(row, *run) for run in wanted) == 1, row
+
+
+def test_one_version_of_each_peer_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    bench = project["project"]["optional-dependencies"]["bench"]
+    assert bench == [f"{name}=={compare.pinned()[name]}" for name in MODULES]
+    locked = (ROOT / "requirements.lock").read_text()
+    assert not [name for name in compare.pinned() if f"\n{name}==" in locked]
