@@ -1,0 +1,79 @@
+"""SimilarTasks: exactly the share asked for moves, of lit pixels and of dark ones."""
+
+import pytest
+import torch
+
+from hnetlib.data import load_data
+from hnetlib.evaluation import accuracy, evaluate_task_aware
+from hnetlib.hypernet import hypernetize
+from hnetlib.similarity import SimilarTasks
+from hnetlib.targets import MLP
+from hnetlib.tasks import PermutedTasks
+
+MOVED = (0, 0, 0.1, 0.1, 0.5, 1)
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return SimilarTasks(load_data("digits"), moved=MOVED)
+
+
+def places(tasks, task):
+    """Where each pixel [D] is shown."""
+    return tasks.permutation(task).argsort()
+
+
+def test_each_order_shows_every_pixel_once(tasks):
+    for task in range(len(MOVED)):
+        assert torch.equal(tasks.permutation(task).sort().values, torch.arange(64))
+
+
+def test_exactly_the_share_asked_for_moves(tasks):
+    assert 0 < tasks.lit_pixels.sum() < 64, "the digits have pixels that are always dark"
+    for task, share in enumerate(MOVED):
+        elsewhere = places(tasks, task) != places(tasks, 0)
+        for group in (tasks.lit_pixels, ~tasks.lit_pixels):
+            assert elsewhere[group].sum() == round(share * int(group.sum()))
+
+
+def test_nothing_moved_is_the_first_task_of_permuted_tasks(tasks):
+    base = PermutedTasks(tasks.data, num_tasks=1).permutation(0)
+    assert torch.equal(tasks.permutation(0), base)
+    assert torch.equal(tasks.permutation(1), base)
+
+
+def test_equal_shares_move_other_pixels(tasks):
+    assert not torch.equal(tasks.permutation(2), tasks.permutation(3))
+    assert tasks.difference(2, 3) > tasks.difference(0, 2)
+
+
+def test_orders_depend_on_the_seed_alone(tasks):
+    again = SimilarTasks(tasks.data, moved=(*MOVED, 0.5))
+    other = SimilarTasks(tasks.data, permutation_seed=1, moved=MOVED)
+    assert torch.equal(again.permutation(4), tasks.permutation(4))
+    assert not torch.equal(other.permutation(4), tasks.permutation(4))
+
+
+def test_difference_is_the_share_of_lit_pixels(tasks):
+    lit = int(tasks.lit_pixels.sum())
+    for task, share in enumerate(MOVED):
+        assert tasks.difference(0, task) == tasks.difference(task, 0)
+        assert tasks.difference(0, task) == pytest.approx(round(share * lit) / lit)
+
+
+def test_the_same_task_twice_is_solved_alike_by_one_network(tasks):
+    torch.manual_seed(0)
+    hnet = hypernetize(MLP((64, 5, 10)), num_tasks=len(MOVED))
+    with torch.no_grad():
+        hnet.task_tokens[1].copy_(hnet.task_tokens[0])
+        weights = hnet(1)
+    first, second = evaluate_task_aware(hnet, tasks, 2)
+    assert first == second == accuracy(lambda x: hnet.run_target(weights, x), *tasks.eval_set(0))
+
+
+def test_wrong_shares_are_named(tasks):
+    for moved in ((), (0, 1.5), (-0.1,)):
+        with pytest.raises(ValueError, match="moved: expected a share from 0 to 1"):
+            SimilarTasks(tasks.data, moved=moved)
+    with pytest.raises(IndexError, match="expected 0 to 5, got 6"):
+        tasks.permutation(6)
