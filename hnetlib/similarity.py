@@ -1,8 +1,9 @@
-"""`SimilarTasks`: tasks of graded similarity, each a given share of pixels away from one order."""
+"""Tasks of graded similarity, and whether a distance between tasks follows it."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,12 +41,45 @@ class SimilarTasks(PermutedTasks):
         instead[cycle] = cycle.roll(1)
         return instead[super().permutation(0)]
 
-    def difference(self, first: int, second: int) -> float:
-        """Share of lit pixels that task `second` shows in another place than task `first`."""
-        places = [self.permutation(task).argsort()[self.lit_pixels] for task in (first, second)]
-        return float((places[0] != places[1]).double().mean())
+    def differences(self) -> Tensor:
+        """Share of lit pixels that two tasks show in different places, for all pairs: [T, T]."""
+        orders = [self.permutation(task) for task in range(self.num_tasks)]
+        places = torch.stack([order.argsort()[self.lit_pixels] for order in orders])  # [T, L]
+        return (places[:, None] != places[None]).double().mean(-1)  # [T, T]
 
     @cached_property
     def lit_pixels(self) -> Tensor:
         """Which pixels [D] of the unpermuted training images are ever above 0."""
         return self.data.train_images.any(0)
+
+
+def rank_correlation(first: Tensor, second: Tensor, draws: int = 1000) -> tuple[float, float]:
+    """Spearman's rank correlation of two symmetric matrices [T, T], over all pairs of tasks.
+
+    The second number is what chance makes of it: the absolute value that 95 % of `draws`
+    relabellings of the tasks stay below (Mantel's test). Pairs share tasks, so that they are not
+    independent, and a bound for independent pairs would be too low.
+    """
+    rows, columns = np.triu_indices(len(first), 1)
+    ranks = [_ranks(matrix.double().cpu().numpy()[rows, columns]) for matrix in (first, second)]
+    whole = np.zeros((len(first), len(first)))
+    whole[rows, columns] = whole[columns, rows] = ranks[1]
+    generator = np.random.default_rng(0)
+    relabelled = [
+        _cosine(ranks[0], whole[order[rows], order[columns]])
+        for order in (generator.permutation(len(first)) for _ in range(draws))
+    ]
+    return _cosine(*ranks), float(np.quantile(np.abs(relabelled), 0.95))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks [N] around their mean; equal values share theirs."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[group]
+    return ranks - ranks.mean()
+
+
+def _cosine(first: np.ndarray, second: np.ndarray) -> float:
+    """0 where one of them is 0 throughout: what is constant follows nothing."""
+    norms = np.linalg.norm(first) * np.linalg.norm(second)
+    return float(first @ second / norms) if norms else 0.0

@@ -6,7 +6,7 @@ import torch
 from hnetlib.data import load_data
 from hnetlib.evaluation import accuracy, evaluate_task_aware
 from hnetlib.hypernet import hypernetize
-from hnetlib.similarity import SimilarTasks
+from hnetlib.similarity import SimilarTasks, rank_correlation
 from hnetlib.targets import MLP
 from hnetlib.tasks import PermutedTasks
 
@@ -44,7 +44,7 @@ def test_nothing_moved_is_the_first_task_of_permuted_tasks(tasks):
 
 def test_equal_shares_move_other_pixels(tasks):
     assert not torch.equal(tasks.permutation(2), tasks.permutation(3))
-    assert tasks.difference(2, 3) > tasks.difference(0, 2)
+    assert tasks.differences()[2, 3] > tasks.differences()[0, 2]
 
 
 def test_orders_depend_on_the_seed_alone(tasks):
@@ -54,11 +54,11 @@ def test_orders_depend_on_the_seed_alone(tasks):
     assert not torch.equal(other.permutation(4), tasks.permutation(4))
 
 
-def test_difference_is_the_share_of_lit_pixels(tasks):
-    lit = int(tasks.lit_pixels.sum())
+def test_differences_are_shares_of_lit_pixels(tasks):
+    differences, lit = tasks.differences(), int(tasks.lit_pixels.sum())
+    assert torch.equal(differences, differences.T)
     for task, share in enumerate(MOVED):
-        assert tasks.difference(0, task) == tasks.difference(task, 0)
-        assert tasks.difference(0, task) == pytest.approx(round(share * lit) / lit)
+        assert differences[0, task].item() == pytest.approx(round(share * lit) / lit)
 
 
 def test_the_same_task_twice_is_solved_alike_by_one_network(tasks):
@@ -77,3 +77,25 @@ def test_wrong_shares_are_named(tasks):
             SimilarTasks(tasks.data, moved=moved)
     with pytest.raises(IndexError, match="expected 0 to 5, got 6"):
         tasks.permutation(6)
+
+
+def test_rank_correlation_of_a_distance_that_follows_and_of_one_that_does_not():
+    torch.manual_seed(0)
+    points = torch.randn(12, 3, dtype=torch.float64)
+    distances = torch.cdist(points, points)
+    follows, chance = rank_correlation(distances, distances.square())  # any rising function
+    assert follows == pytest.approx(1)
+    assert 0 < chance < 0.6
+    other = torch.randn(12, 3, dtype=torch.float64)
+    assert abs(rank_correlation(distances, torch.cdist(other, other))[0]) < 0.6
+    assert rank_correlation(distances, torch.zeros(12, 12))[0] == 0
+
+
+def test_equal_values_share_a_rank():
+    """Against scipy's Spearman, with ties."""
+    stats = pytest.importorskip("scipy.stats")
+    first = torch.tensor([[0, 1, 1, 2], [1, 0, 3, 3], [1, 3, 0, 3], [2, 3, 3, 0]])
+    second = torch.tensor([[0, 5, 4, 4], [5, 0, 1, 1], [4, 1, 0, 2], [4, 1, 2, 0]])
+    rows, columns = torch.triu_indices(4, 4, 1)
+    expected = stats.spearmanr(first[rows, columns], second[rows, columns]).statistic
+    assert rank_correlation(first, second)[0] == pytest.approx(expected)
