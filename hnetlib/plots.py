@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from hnetlib.hypernet import Hypernetwork
 from hnetlib.paths import PACKAGE
@@ -14,6 +14,7 @@ from hnetlib.paths import PACKAGE
 plt.style.use(str(PACKAGE / "report.mplstyle"))
 
 CHANCE = 0.1  # ten classes of about equal size
+SAME_PLACE = 0.05  # of all pixels: pairs of tasks this close in x are averaged together
 Curve = tuple[Sequence[float], Sequence[float]]  # x, y
 
 
@@ -51,7 +52,7 @@ def curves(
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # steps, tasks and chunks are whole
     if log_x:
         axis.set_xscale("log")
-        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_major_formatter("{x:g}")
     if log_y:
         axis.set_yscale("log")
     if percent:
@@ -126,6 +127,71 @@ def accuracy_matrix(
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_locator(MaxNLocator(integer=True))
     fig.colorbar(image, label="test accuracy (%)")
+    return fig
+
+
+def by_difference(
+    panels: Mapping[str, Curve],
+    *,
+    xlabel: str,
+    ylabel: str,
+    percent: bool = False,
+    reference: Mapping[str, float] | None = None,
+) -> Figure:
+    """Pairs of tasks, a dot each, over how much they differ (a fraction, written as percent).
+
+    Pairs that differ by about as much (gaps of at most `SAME_PLACE`) share a mean, with a bar of
+    one sample standard deviation up and down. A panel for each entry of `panels`.
+    """
+    fig, axes = plt.subplots(1, len(panels), sharey=True, squeeze=False)
+    for axis, (label, (x, y)) in zip(axes[0], panels.items(), strict=True):
+        x, y = np.sort(x), np.asarray(y)[np.argsort(x)]
+        borders = np.flatnonzero(np.diff(x) > SAME_PLACE) + 1
+        groups = np.split(y, borders)
+        places = [group.mean() for group in np.split(x, borders)]
+        means = [group.mean() for group in groups]
+        spread = [group.std(ddof=1) if len(group) > 1 else 0.0 for group in groups]
+        axis.plot(x, y, "o", color="C0", alpha=0.3, markeredgewidth=0, label="a pair of tasks")
+        axis.errorbar(places, means, spread, color="C1", capsize=3, marker="o", label="mean")
+        axis.set(xlabel=xlabel, title=label)
+        axis.xaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
+        if percent:
+            as_percent(axis)
+        add_references(axis, reference or {})
+    axes[0, 0].set_ylabel(ylabel)
+    legend_below(fig, axes[0, 0])
+    return fig
+
+
+def token_map(points: np.ndarray, shares: Sequence[float]) -> Figure:
+    """Tokens as dots [T, 2] along two principal axes, coloured by the order learned.
+
+    `shares`: of the variance, along each of the two.
+    """
+    fig, axis = plt.subplots(figsize=(5.6, 4.6))
+    order = np.arange(1, len(points) + 1)
+    dots = axis.scatter(*points.T, c=order, s=28)
+    labels = [
+        f"principal axis {number} ({share:.1%} of the variance)"
+        for number, share in enumerate(shares, start=1)
+    ]
+    axis.set(xlabel=labels[0], ylabel=labels[1])
+    axis.set_aspect("equal", adjustable="datalim")
+    fig.colorbar(dots, label="task, in the order learned")
+    return fig
+
+
+def cosine_matrix(cosines: np.ndarray) -> Figure:
+    """Cosines between all pairs of tasks [T, T] as an image; a task with itself is left white."""
+    fig, axis = plt.subplots(figsize=(5.6, 4.6))
+    others = np.where(np.eye(len(cosines), dtype=bool), np.nan, cosines)
+    extent = (0.5, len(cosines) + 0.5, len(cosines) + 0.5, 0.5)
+    image = axis.imshow(others, vmin=min(0.0, float(np.nanmin(others))), vmax=1, extent=extent)
+    axis.grid(False)
+    axis.set(xlabel="task", ylabel="task")
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(MaxNLocator(integer=True))
+    fig.colorbar(image, label="cosine")
     return fig
 
 

@@ -19,10 +19,9 @@ def load(profile: str = "laptop") -> Hypernetwork:
     """
     path = _place(profile)
     if not path.is_file():
-        held = sorted(place.parent.name for place in paths.reference_dir("").glob("*/hnet.pt"))
         raise FileNotFoundError(
             f"profile: expected one with a trained hypernetwork in this checkout "
-            f"({', '.join(held) or 'none has one'}), got {profile!r}"
+            f"({', '.join(held()) or 'none has one'}), got {profile!r}"
         )
     kept = torch.load(path, weights_only=True)
     hnet = build_hnet(Config(**kept["config"]))
@@ -31,6 +30,11 @@ def load(profile: str = "laptop") -> Hypernetwork:
         hnet.freeze_token(task)
     hnet.config = Config(**kept["config"])
     return hnet
+
+
+def held() -> list[str]:
+    """Profiles that have a trained hypernetwork in this checkout."""
+    return sorted(place.parent.name for place in paths.reference_dir("").glob("*/hnet.pt"))
 
 
 def save(hnet: Hypernetwork, config: Config) -> Path:
