@@ -215,6 +215,17 @@ PROFILES: dict[str, dict] = {
         "steps_per_task": 500,
         "penalty_size": 30,
     },
+    # Ten tasks as van de Ven & Tolias (1809.10635) publish figures of baselines for, but with
+    # images of 28x28 pixels, not padded to 32x32.
+    "published10": {
+        "target": "mlp-1000-1000",
+        "num_tasks": 10,
+        "steps_per_task": 5000,
+        "first_task_factor": 1,
+        "batch_size": 128,
+        "lr": 1e-4,
+        "lr_schedule": "constant",
+    },
     # Tokens of 50 and 40 chunks: the founding description's "standard scenario", in which the
     # hypernetwork has fewer numbers than the network it generates.
     "standard": {
@@ -230,6 +241,7 @@ DIGITS: dict[str, dict] = {
     "laptop": {"steps_per_task": 200, "batch_size": 256},
     "laptop-plain": {"steps_per_task": 200, "beta": 0.3},
     "original": {"steps_per_task": 200},
+    "published10": {"steps_per_task": 200},
     "standard": {"steps_per_task": 200},
 }
 

@@ -20,9 +20,9 @@ from hnetlib.runs import write_json
 
 SEQUENTIAL = {"num_tasks": 20}
 JOINT = {"num_tasks": 100, "steps_per_task": 40}
-RATES = ("lr", (1e-3, 3e-4, 3e-3))
+RATES = ("lr", (1e-3, 3e-4, 3e-3, 1e-2))
 EWC = ("strength", (10.0, 3.0, 30.0, 100.0))
-SI = ("strength", (0.3, 0.1, 1.0, 3.0))
+SI = ("strength", (0.3, 0.1, 1.0, 3.0, 10.0))
 # method: what all its runs share, then the settings in the order in which they are chosen
 SEARCH: dict[str, tuple[dict, list[tuple[str, tuple]]]] = {
     "ewc": (SEQUENTIAL, [EWC, RATES]),
