@@ -13,7 +13,7 @@ Split = Literal["test", "validation"]
 Snapshot = Literal["before_task", "at_learning"]
 Penalty = Literal["rows", "tasks", "all"]
 SnapshotPrecision = Literal["float32", "float16"]
-HnetActivation = Literal["relu", "sine"]
+HnetActivation = Literal["relu", "elu", "sine"]
 HeadOptimizer = Literal["adam", "least_change"]
 LrSchedule = Literal["cosine", "constant"]
 Method = Literal[
@@ -87,7 +87,7 @@ class Config:
     hnet_hidden: tuple[int, ...] = (200, 250, 350)
     """Hidden layer sizes of the hypernetwork."""
     hnet_activation: HnetActivation = "relu"
-    """Nonlinearity of the hypernetwork: relu, or sine, which keeps tokens' features apart."""
+    """Nonlinearity of the hypernetwork: relu, elu, or sine, which keeps tokens' features apart."""
     target: str = "mlp-100"
     """Network whose weights are generated: mlp-<size>-<size>..., lenet-300-100 or conv-lenet."""
     seed: int = 0
@@ -197,6 +197,15 @@ LEAST_CHANGE = {
     "lr": 3e-4,
     "head_lr_factor": 33.0,
 }
+PAPER = {
+    "target": "mlp-1000-1000",
+    "steps_per_task": 5000,
+    "first_task_factor": 1,
+    "batch_size": 128,
+    "lr": 1e-4,
+    "lr_schedule": "constant",
+    "look_ahead": True,
+}
 # Each profile lists what differs from the defaults above, which are those of `laptop-plain`.
 PROFILES: dict[str, dict] = {
     "laptop": LEAST_CHANGE | {"batch_size": 512, "num_chunks": 5, "penalty_size": 10},
@@ -214,6 +223,27 @@ PROFILES: dict[str, dict] = {
         "chunk_token_dim": 100,
         "steps_per_task": 500,
         "penalty_size": 30,
+    },
+    # The ten and the hundred tasks of the paper (1906.00695) by the settings of its authors' code,
+    # but with images of 28x28 pixels, not padded to 32x32, and one head of ten classes.
+    "paper10": PAPER
+    | {
+        "num_tasks": 10,
+        "hnet_hidden": (25, 25),
+        "hnet_activation": "elu",
+        "task_token_dim": 24,
+        "chunk_token_dim": 8,
+        "num_chunks": 24,
+        "beta": 0.1,
+        "penalty": "all",
+    },
+    "paper": PAPER
+    | {
+        "task_token_dim": 128,
+        "chunk_token_dim": 12,
+        "num_chunks": 240,
+        "beta": 0.01,
+        "penalty_size": 240,
     },
     # Ten tasks as van de Ven & Tolias (1809.10635) publish figures of baselines for, but with
     # images of 28x28 pixels, not padded to 32x32.
@@ -241,6 +271,8 @@ DIGITS: dict[str, dict] = {
     "laptop": {"steps_per_task": 200, "batch_size": 256},
     "laptop-plain": {"steps_per_task": 200, "beta": 0.3},
     "original": {"steps_per_task": 200},
+    "paper10": {"steps_per_task": 200},
+    "paper": {"steps_per_task": 200},
     "published10": {"steps_per_task": 200},
     "standard": {"steps_per_task": 200},
 }

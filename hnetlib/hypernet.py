@@ -60,7 +60,7 @@ class Hypernetwork(nn.Module):
         self.chunk_size = math.ceil(self.num_weights / num_chunks)
         self.target = without_weights(target)
 
-        layers = {"relu": relu_layers, "sine": sine_layers}[hnet_activation]
+        layers = {"relu": relu_layers, "elu": elu_layers, "sine": sine_layers}[hnet_activation]
         self.body = nn.Sequential(*layers((task_token_dim + chunk_token_dim, *hnet_hidden)))
         self.head = nn.Linear(hnet_hidden[-1], self.chunk_size)
         nn.init.normal_(self.head.weight, std=hnet_hidden[-1] ** -0.5)  # outputs of variance 1
@@ -150,6 +150,11 @@ class Sine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Values between -sqrt(2) and sqrt(2), in the shape of `x`."""
         return math.sqrt(2) * torch.sin(x)
+
+
+def elu_layers(sizes: Sequence[int]) -> list[nn.Module]:
+    """Dense layers of these sizes, each with an ELU behind it (Clevert et al., 1511.07289)."""
+    return [nn.ELU() if isinstance(layer, nn.ReLU) else layer for layer in relu_layers(sizes)]
 
 
 def sine_layers(sizes: Sequence[int]) -> list[nn.Module]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hnetlib import data, evaluation, paths, tracking
+from hnetlib.config import BASELINES
 from hnetlib.learner import train_or_load
 
 ROOT = paths.PACKAGE.parent
@@ -94,6 +95,45 @@ def test_the_reference_is_trained_recorded_and_not_trained_again(
     assert small_reference.main([]) == 0
     assert capsys.readouterr().out.count("recorded already") == 3
     assert [log.read_bytes() for log in logs] == written
+
+
+def test_a_busy_machine_gives_no_seconds_and_another_makes_no_other_run(
+    small_reference, tiny, monkeypatch, capsys
+):
+    assert small_reference.main(["--untimed"]) == 0
+    (row,) = json.loads((paths.reference_dir("laptop") / "summary.json").read_text())
+    assert (row["n_seeds"], row["train_seconds_mean"]) == (2, None)
+    elsewhere = [("hnet", tiny(seed=s, permutation_seed=s, threads=3)) for s in (0, 1)]
+    monkeypatch.setattr(small_reference, "planned", lambda profile: elsewhere)
+    assert small_reference.main(["--no-train"]) == 0
+    assert capsys.readouterr().out.count("recorded already") == 2
+
+
+def test_methods_without_an_order_have_a_row_without_what_needs_one(
+    small_reference, tiny, monkeypatch
+):
+    asked = [("joint-plain", tiny(method="joint-plain")), ("hnet", tiny())]
+    monkeypatch.setattr(small_reference, "planned", lambda profile: asked)
+    assert small_reference.main(["--methods", "joint-plain"]) == 0
+    (row,) = json.loads((paths.reference_dir("laptop") / "summary.json").read_text())
+    assert (row["method"], row["size"], row["bwt_mean"]) == ("joint-plain", "target", None)
+    assert row["stored_train"] == 0
+    assert row["acc_mean"] > 0.3
+
+
+def test_baselines_start_from_the_winners_of_the_search():
+    import search
+
+    place = REFERENCE / "search.json"
+    recorded = json.loads(place.read_text())
+
+    class NoTraining(search.Search):
+        def acc(self, method, shared, settings):
+            (row,) = [r for r in recorded if (r["method"], r["settings"]) == (method, settings)]
+            return row["acc"]
+
+    for method in search.SEARCH:
+        assert NoTraining(place).choose(method).items() <= BASELINES[method].items(), method
 
 
 def test_the_readme_quotes_the_measured_steps():
