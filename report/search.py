@@ -3,7 +3,7 @@
     python report/search.py        # what is not recorded yet; can be stopped at any time
 
 Each method tries its list of values of one setting, keeps the best accuracy (ACC), and goes on to
-the next. Sequential methods and separate networks do so on 20 tasks, joint ones on 100 with a
+the next; the best of all its runs is what it gets. Sequential methods and separate networks do so on 20 tasks, joint ones on 100 with a
 tenth of the steps. Writes `report/reference/laptop/search.json`, one row for each run; the winners
 are the `BASELINES` of `hnetlib/config.py`.
 """
@@ -48,10 +48,16 @@ class Search:
         """The settings a method does best with, found one after the other."""
         shared, order = SEARCH[method]
         chosen = {name: values[0] for name, values in order}
+        tried = []
         for name, values in order:
-            results = {v: self.acc(method, shared, chosen | {name: v}) for v in values}
-            chosen[name] = max(results, key=results.get)
-        return chosen
+            for value in values:
+                settings = chosen | {name: value}
+                tried.append((self.acc(method, shared, settings), settings))
+            chosen = max(tried, key=lambda pair: pair[0])[1]
+        return max(
+            ((row["acc"], row["settings"]) for row in self.rows if row["method"] == method),
+            key=lambda pair: pair[0],
+        )[1]
 
     def acc(self, method: str, shared: dict, settings: dict) -> float:
         """Accuracy of one run, recorded or trained now."""

@@ -160,5 +160,5 @@ def test_all_activations_start_generated_weights_at_the_targets_spread():
         torch.manual_seed(0)
         hnet = hypernetize(MLP((784, 100, 10)), num_chunks=10, hnet_activation=activation)
         assert 0.7 < hnet(0)["layers.0.weight"].std() / (2 / 784) ** 0.5 < 1.3
-    with pytest.raises(ValueError, match="hnet_activation: expected one of relu, elu, sine, got 'tanh'"):
+    with pytest.raises(ValueError, match="expected one of relu, elu, sine, got 'tanh'"):
         hypernetize(MLP((10, 8, 3)), hnet_activation="tanh")
