@@ -3,9 +3,10 @@
     python report/search.py        # what is not recorded yet; can be stopped at any time
 
 Each method tries its list of values of one setting, keeps the best accuracy (ACC), and goes on to
-the next; the best of all its runs is what it gets. Sequential methods and separate networks do so on 20 tasks, joint ones on 100 with a
-tenth of the steps. Writes `report/reference/laptop/search.json`, one row for each run; the winners
-are the `BASELINES` of `hnetlib/config.py`.
+the next; the best of all its runs is what it gets. Sequential methods and separate networks do so
+on 20 tasks, joint ones on 100 with a tenth of the steps. Writes
+`report/reference/laptop/search.json`, one row for each run; the winners are the `BASELINES` of
+`hnetlib/config.py`.
 """
 
 import json
@@ -22,11 +23,12 @@ SEQUENTIAL = {"num_tasks": 20}
 JOINT = {"num_tasks": 100, "steps_per_task": 40}
 RATES = ("lr", (1e-3, 3e-4, 3e-3, 1e-2))
 EWC = ("strength", (10.0, 3.0, 30.0, 100.0))
+STRONGER = ("strength", (30.0, 100.0, 300.0))  # again, at the rate found, which was a high one
 SI = ("strength", (0.3, 0.1, 1.0, 3.0, 10.0))
 # method: what all its runs share, then the settings in the order in which they are chosen
 SEARCH: dict[str, tuple[dict, list[tuple[str, tuple]]]] = {
-    "ewc": (SEQUENTIAL, [EWC, RATES]),
-    "ewc-multihead": (SEQUENTIAL, [EWC, RATES]),
+    "ewc": (SEQUENTIAL, [EWC, RATES, STRONGER]),
+    "ewc-multihead": (SEQUENTIAL, [EWC, RATES, STRONGER]),
     "si": (SEQUENTIAL, [SI, RATES]),
     "si-multihead": (SEQUENTIAL, [SI, RATES]),
     "fine-tuning": (SEQUENTIAL, [RATES]),
