@@ -30,7 +30,7 @@ SEARCH: dict[str, tuple[dict, list[tuple[str, tuple]]]] = {
     "ewc": (SEQUENTIAL, [EWC, RATES, STRONGER]),
     "ewc-multihead": (SEQUENTIAL, [EWC, RATES, STRONGER]),
     "si": (SEQUENTIAL, [SI, RATES]),
-    "si-multihead": (SEQUENTIAL, [SI, RATES]),
+    "si-multihead": (SEQUENTIAL, [SI, RATES, ("strength", (30.0,))]),
     "fine-tuning": (SEQUENTIAL, [RATES]),
     "separate": (SEQUENTIAL, [("lr", (3e-3, 1e-2, 2e-2))]),
     "joint-plain": (JOINT, [("lr", (1e-3, 3e-3, 1e-2))]),
