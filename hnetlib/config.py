@@ -283,12 +283,12 @@ BASELINES: dict[str, dict] = {
     "joint-hnet": {"head_optimizer": "adam", "lr": 1e-3, "head_lr_factor": 1.0},
     "joint-plain": {"lr": 3e-3},
     "joint-multihead": {"lr": 3e-3},
-    "separate": {"lr": 1e-2},
-    "fine-tuning": {"lr": 1e-3},
-    "ewc": {"lr": 1e-3, "strength": 100.0},
-    "ewc-multihead": {"lr": 1e-3, "strength": 100.0},
-    "si": {"lr": 1e-3, "strength": 0.1},
-    "si-multihead": {"lr": 1e-3, "strength": 0.1},
+    "separate": {"lr": 2e-2},
+    "fine-tuning": {"lr": 3e-4},
+    "ewc": {"lr": 1e-2, "strength": 10.0},
+    "ewc-multihead": {"lr": 1e-2, "strength": 10.0},
+    "si": {"lr": 3e-3, "strength": 3.0},
+    "si-multihead": {"lr": 1e-2, "strength": 10.0},
 }
 
 
