@@ -73,13 +73,11 @@ report: ## run every notebook, then make report/build/report.html
 	  $(MAKE) --no-print-directory -j$(JOBS) page PROFILE="$(PROFILE)" DATASET="$$dataset"
 
 # Chapters run side by side, each with its share of the cores: small networks gain little from a
-# second thread. The longest starts first, and what reads its run comes after it.
+# second thread. The longest starts first; a run that two chapters share is trained by one of them.
 LONGEST := $(filter %/05_regularised.ipynb,$(EXECUTED))
 page: $(LONGEST) $(filter-out $(LONGEST),$(EXECUTED))
 	@$(PY) report/build.py --profile "$(PROFILE)" --dataset "$(DATASET)" --out report/build/report.html $(EXECUTED)
 	@printf 'The report: %s\n' "$$PWD/report/build/report.html"
-
-$(filter %/06_comparison.ipynb,$(EXECUTED)): | $(LONGEST)
 
 # Executed again when its source or the library changed, but not for a change in another notebook.
 $(EXECUTED): $(BUILD)/%.ipynb: notebooks/%.ipynb $(LIBRARY)
