@@ -286,7 +286,7 @@ BASELINES: dict[str, dict] = {
     "separate": {"lr": 2e-2},
     "fine-tuning": {"lr": 3e-4},
     "ewc": {"lr": 1e-2, "strength": 10.0},
-    "ewc-multihead": {"lr": 1e-2, "strength": 10.0},
+    "ewc-multihead": {"lr": 1e-2, "strength": 30.0},
     "si": {"lr": 3e-3, "strength": 3.0},
     "si-multihead": {"lr": 1e-2, "strength": 10.0},
 }

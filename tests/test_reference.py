@@ -132,7 +132,7 @@ def test_baselines_start_from_the_winners_of_the_search():
             (row,) = [r for r in recorded if (r["method"], r["settings"]) == (method, settings)]
             return row["acc"]
 
-    for method in search.SEARCH:
+    for method in {row["method"] for row in recorded}:
         assert NoTraining(place).choose(method).items() <= BASELINES[method].items(), method
 
 
