@@ -1,4 +1,8 @@
-"""Avalanche: synaptic intelligence of a network with a head for each task."""
+"""Avalanche: synaptic intelligence of a network with a head for each task.
+
+On a CPU its strength changes nothing in 0.6.0: before a step it keeps views of the weights where it
+needs copies (`.cpu().flatten()`), so no weight seems to have moved, and every importance is 0.
+"""
 
 import torch
 from avalanche.benchmarks import benchmark_from_datasets, with_task_labels
@@ -8,7 +12,7 @@ from avalanche.training.supervised import SynapticIntelligence
 from torch.utils.data import TensorDataset
 
 
-def learn(tasks, lr=1e-3, si_lambda=1.0):
+def learn(tasks, lr=1e-3, si_lambda=0.1):
     model = SimpleMLP(10, tasks.num_pixels, hidden_size=100, drop_rate=0)
     model = as_multitask(model, "classifier")
     strategy = SynapticIntelligence(
