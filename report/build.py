@@ -2,7 +2,8 @@
 
     python report/build.py --profile laptop --dataset mnist --out report/build/report.html 01.ipynb
 
-The page loads nothing: figures, styles and equations are inside it.
+The page loads nothing: figures, styles and equations are inside it. Beside what the notebooks found
+it shows the committed results of report/reference/: with MNIST at the end, without it first.
 """
 
 import argparse
@@ -21,7 +22,9 @@ import jinja2
 from bs4 import BeautifulSoup
 from chapter import PageError, read_chapter
 from pygments.formatters import HtmlFormatter
+from results import TEXT, read_results
 
+from hnetlib.paths import reference_dir
 from hnetlib.provenance import commit, hardware
 
 HERE = Path(__file__).resolve().parent
@@ -36,7 +39,7 @@ def build(notebooks: Sequence[Path], out: Path, *, profile: str, dataset: str) -
     """Write the page of the executed `notebooks`, in the order given, to `out`.
 
     Raises PageError, and leaves a page already at `out` as it is, where a notebook is missing,
-    unexecuted or failed, or the page would not stand alone.
+    unexecuted or failed, committed results can't be read, or the page would not stand alone.
     """
     if not notebooks:
         raise PageError("notebooks: expected at least one executed notebook, got none")
@@ -46,6 +49,8 @@ def build(notebooks: Sequence[Path], out: Path, *, profile: str, dataset: str) -
         raise PageError(f"notebooks: expected one notebook a chapter, got several of {repeated[0]}")
     page = _template().render(
         chapters=chapters,
+        results=read_results(reference_dir(""), first=profile),
+        text_columns=TEXT,
         profile=profile,
         dataset=dataset,
         dataset_name=DATASETS.get(dataset, dataset),
