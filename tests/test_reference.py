@@ -45,6 +45,12 @@ def test_the_readme_quotes_the_summary():
     ]
     for numbers in columns:
         assert f"| {' | '.join(numbers)} |" in readme, numbers
+    for row in ROWS:
+        if row["num_tasks"] == 100:
+            quoted = f"| {100 * row['acc_mean']:.2f} | {row['stored_eval']:,} | {row['n_seeds']} |"
+            assert quoted in readme, row["method"]
+    (original,) = json.loads((REFERENCE.parent / "original" / "summary.json").read_text())
+    assert f"{100 * original['acc_mean']:.2f} % (n = {original['n_seeds']})" in readme
     (without,) = [row for row in ROWS if row["method"] == "hnet-beta0"]
     forgotten = f"{100 * without['acc_mean']:.2f} % ({100 * without['bwt_mean']:+.1f} points)"
     assert forgotten in readme
