@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from hnetlib.config import Config
 from hnetlib.continual import LOG_EVERY, ContinualLearner, Log
 from hnetlib.hypernet import build_hnet
-from hnetlib.importance import IMPORTANCE
+from hnetlib.importance import IMPORTANCE, NUM_IMAGES
 from hnetlib.plain import PlainNetwork, build_plain, run_tasks
 from hnetlib.step import parameter_groups
 from hnetlib.tasks import PermutedTasks, seeded_generator, shuffled_batches
@@ -67,7 +67,9 @@ class SequentialLearner(ContinualLearner):
     def _some_images(self, task: int, generator: torch.Generator) -> Tensor:
         """Training images [M, D] of a task, in a random order."""
         everything = self.tasks.data.train_images
-        order = torch.randperm(len(everything), generator=generator)[:FEW].to(everything.device)
+        order = torch.randperm(len(everything), generator=generator)[:NUM_IMAGES].to(
+            everything.device
+        )
         return everything[order][:, self.tasks.permutation(task)]
 
     def state(self) -> dict:
@@ -140,7 +142,7 @@ class JointLearner(AtOnceLearner):
         num_drawn = min(config.tasks_per_batch, config.num_tasks)
         generator = seeded_generator(config.seed, task)
         first, total = self.steps_before(task), self.steps_before(config.num_tasks)
-        orders = torch.stack([self.tasks.permutation(t) for t in range(config.num_tasks)])  # [T, D]
+        orders = self.tasks.permutations  # [T, D]
         data, size = self.tasks.data, config.batch_size // num_drawn * num_drawn
         batches = shuffled_batches(len(data.train_labels), size, steps, generator)
         for number, indices in enumerate(batches, start=first):
@@ -198,13 +200,12 @@ class SeparateLearner(AtOnceLearner):
     @torch.no_grad()
     def _reorder(self) -> None:
         """Puts each network's columns in the order in which its task shows pixels."""
-        orders = torch.stack([self.tasks.permutation(t) for t in range(self.config.num_tasks)])
+        orders = self.tasks.permutations  # [T, D]
         columns = self.network.values[self.network.names.index(self.network.target.pixel_weight)]
         columns.copy_(columns.gather(2, orders[:, None].expand_as(columns)))  # [T, out, D]
 
 
 NOTHING_FORGOTTEN = {"bwt": 0.0, "forgetting": 0.0}
-FEW = 2000  # images of a task that importance is estimated from
 
 LEARNERS: dict[str, type[ContinualLearner]] = {
     **dict.fromkeys(

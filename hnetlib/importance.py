@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from hnetlib.plain import PlainNetwork
 
-FISHER_IMAGES = 2000  # of each task; the estimate's noise is far below what strength changes
+NUM_IMAGES = 2000  # of a task, to estimate importance from: noise far below what strength changes
 IMAGES_AT_ONCE = 50  # whose gradients are kept at the same time
 DAMPING = 0.1  # xi of SI: keeps weights that hardly moved from counting as important
 
@@ -79,7 +79,7 @@ class OnlineEWC(Importance):
 
     def end_task(self, task: int, images: Tensor, generator: torch.Generator) -> None:
         """Adds the task's Fisher information."""
-        fisher = fisher_diagonal(self.network, task, images[:FISHER_IMAGES], generator)
+        fisher = fisher_diagonal(self.network, task, images, generator)
         self._remember(torch._foreach_mul(fisher, 0.5))
 
 
@@ -130,10 +130,7 @@ def fisher_diagonal(
     total = [torch.zeros_like(value) for value in values.values()]
 
     def loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        weights = {
-            name: value if name in network.shared else value[task]
-            for name, value in zip(network.names, values.values(), strict=True)
-        }
+        weights = network.select(values.values(), task)
         return cross_entropy(network.run_target(weights, image[None]), label[None])
 
     gradients = vmap(grad(loss), in_dims=(None, 0, 0))

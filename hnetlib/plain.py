@@ -1,6 +1,6 @@
 """`PlainNetwork`: the target trained directly, without a hypernetwork, as baselines do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -37,8 +37,7 @@ class PlainNetwork(nn.Module):
 
     def forward(self, task: int) -> dict[str, Tensor]:
         """The weights of one task's network, by name."""
-        pairs = zip(self.names, self.values, strict=True)
-        return {name: value if name in self.shared else value[task] for name, value in pairs}
+        return self.select(self.values, task)
 
     def run_target(self, weights: dict[str, Tensor], *inputs: Tensor) -> Tensor:
         """What the target computes on `inputs` when it has these weights."""
@@ -46,7 +45,11 @@ class PlainNetwork(nn.Module):
 
     def weights_of(self, tasks: Tensor) -> dict[str, Tensor]:
         """Weights by name for tasks [G]: each [G, *shape], a shared one [*shape]."""
-        pairs = zip(self.names, self.values, strict=True)
+        return self.select(self.values, tasks)
+
+    def select(self, values: Iterable[Tensor], tasks: int | Tensor) -> dict[str, Tensor]:
+        """What belongs to these tasks of `values`, which are like the parameters, by name."""
+        pairs = zip(self.names, values, strict=True)
         return {name: value if name in self.shared else value[tasks] for name, value in pairs}
 
 

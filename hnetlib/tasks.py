@@ -31,6 +31,11 @@ class PermutedTasks:
         pixels = self.data.train_images.shape[1]
         return torch.from_numpy(order.permutation(pixels)).to(self.data.train_images.device)
 
+    @cached_property
+    def permutations(self) -> Tensor:
+        """The pixel orders of all tasks, [T, D]."""
+        return torch.stack([self.permutation(task) for task in range(self.num_tasks)])
+
     def train_batches(
         self, task: int, batch_size: int, steps: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -41,9 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _said(results: dict) -> str:
     """The metrics of a run; those at once have no order, so accuracy alone."""
     parts = [f"ACC {results['acc']:.2%}"]
-    if results["learning_acc"] is not None:
-        parts.append(f"learning accuracy {results['learning_acc']:.2%}")
     if results["bwt"] is not None:
+        parts.append(f"learning accuracy {results['learning_acc']:.2%}")
         parts.append(f"BWT {100 * results['bwt']:+.2f} points")
         parts.append(f"forgetting {100 * results['forgetting']:.2f} points")
     return ", ".join(parts)
