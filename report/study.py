@@ -24,8 +24,8 @@ BETAS = (0.1, 0.3, 0.03, 1.0)
 
 def planned() -> Iterator[Config]:
     """The runs, the middle betas first."""
+    num_chunks = make_config("laptop-plain", "mnist").num_chunks
     for beta, drawn, kind in itertools.product(BETAS, TASKS_DRAWN, ("rows", "tasks")):
-        config = make_config("laptop-plain", "mnist")
         yield make_config(
             "laptop-plain",
             "mnist",
@@ -36,7 +36,7 @@ def planned() -> Iterator[Config]:
             steps_per_task=STEPS_PER_TASK,
             beta=beta,
             penalty=kind,
-            penalty_size=drawn * (config.num_chunks if kind == "rows" else 1),
+            penalty_size=drawn * (num_chunks if kind == "rows" else 1),
         )
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hnetlib.config import make_config
+from hnetlib.learner import train_or_load
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +24,35 @@ def tiny():
         return make_config(profile, "digits", **{"threads": 1, "steps_per_task": 20, **settings})
 
     return make
+
+
+@pytest.fixture
+def assert_resumes(tmp_path, monkeypatch):
+    """Checks that a run which is stopped at its third task resumes as if it never was."""
+
+    def check(config, learner):
+        whole = train_or_load(config, progress=False)
+        monkeypatch.setenv("HNETLIB_RUNS", str(tmp_path / "stopped"))
+        learn_task = learner.learn_task
+
+        def stop_at_third(self, task, log):
+            if task == 2:
+                raise KeyboardInterrupt
+            learn_task(self, task, log)
+
+        monkeypatch.setattr(learner, "learn_task", stop_at_third)
+        with pytest.raises(KeyboardInterrupt):
+            train_or_load(config, progress=False)
+        monkeypatch.setattr(learner, "learn_task", learn_task)
+        resumed = train_or_load(config, progress=False)
+        assert without_times(resumed.results) == without_times(whole.results)
+        old, new = (run.load_checkpoint()["network"] for run in (whole, resumed))
+        assert old.keys() == new.keys()
+        assert all(torch.equal(old[name], new[name]) for name in old)
+
+    return check
+
+
+def without_times(results):
+    """What two equal runs have in common of their results."""
+    return {name: value for name, value in results.items() if not name.endswith("_seconds")}

@@ -13,10 +13,6 @@ from hnetlib.tasks import PermutedTasks, seeded_generator, shuffled_batches
 SETTINGS = {"lr": 1e-2, "steps_per_task": 60, "num_tasks": 4}
 
 
-def without_times(results):
-    return {name: value for name, value in results.items() if not name.endswith("_seconds")}
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Every method on four tasks of real digits."""
@@ -67,26 +63,8 @@ def test_joint_methods_have_no_order_and_separate_ones_no_forgetting(results):
 
 
 @pytest.mark.parametrize("method", ["ewc", "si-multihead", "joint-hnet", "separate"])
-def test_stopped_and_resumed_is_as_never_stopped(tiny, tmp_path, monkeypatch, method):
-    config = tiny(method=method, num_tasks=4)
-    whole = train_or_load(config, progress=False)
-    monkeypatch.setenv("HNETLIB_RUNS", str(tmp_path / "stopped"))
-    learner = LEARNERS[method]
-    learn_task = learner.learn_task
-
-    def stop_at_third(self, task, log):
-        if task == 2:
-            raise KeyboardInterrupt
-        learn_task(self, task, log)
-
-    monkeypatch.setattr(learner, "learn_task", stop_at_third)
-    with pytest.raises(KeyboardInterrupt):
-        train_or_load(config, progress=False)
-    monkeypatch.setattr(learner, "learn_task", learn_task)
-    resumed = train_or_load(config, progress=False)
-    assert without_times(resumed.results) == without_times(whole.results)
-    old, new = (run.load_checkpoint()["network"] for run in (whole, resumed))
-    assert all(torch.equal(old[name], new[name]) for name in old)
+def test_stopped_and_resumed_is_as_never_stopped(tiny, assert_resumes, method):
+    assert_resumes(tiny(method=method, num_tasks=4), LEARNERS[method])
 
 
 def test_separate_is_each_network_on_its_own_task(tiny):

@@ -11,15 +11,12 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import without_times
 
 from hnetlib import paths, runs
 from hnetlib.data import load_data
 from hnetlib.learner import Learner, load_hnet, train_or_load
 from hnetlib.tasks import PermutedTasks
-
-
-def without_times(results):
-    return {name: value for name, value in results.items() if not name.endswith("_seconds")}
 
 
 def test_learns_keeps_and_reports(tiny):
@@ -65,25 +62,8 @@ def test_another_seed_gives_other_numbers(tiny):
 
 
 @pytest.mark.parametrize("snapshot", ["before_task", "at_learning"])
-def test_a_stopped_run_resumes_as_if_never_stopped(tiny, tmp_path, monkeypatch, snapshot):
-    config = tiny(num_tasks=4, snapshot=snapshot)
-    whole = train_or_load(config, progress=False)
-    monkeypatch.setenv("HNETLIB_RUNS", str(tmp_path / "stopped"))
-    learn_task = Learner.learn_task
-
-    def stop_at_third(self, task, log):
-        if task == 2:
-            raise KeyboardInterrupt
-        learn_task(self, task, log)
-
-    monkeypatch.setattr(Learner, "learn_task", stop_at_third)
-    with pytest.raises(KeyboardInterrupt):
-        train_or_load(config, progress=False)
-    monkeypatch.setattr(Learner, "learn_task", learn_task)
-    resumed = train_or_load(config, progress=False)
-    assert without_times(resumed.results) == without_times(whole.results)
-    old, new = load_hnet(whole).state_dict(), load_hnet(resumed).state_dict()
-    assert all(torch.equal(old[name], new[name]) for name in old)
+def test_a_stopped_run_resumes_as_if_never_stopped(tiny, assert_resumes, snapshot):
+    assert_resumes(tiny(num_tasks=4, snapshot=snapshot), Learner)
 
 
 def test_a_killed_process_resumes_with_the_same_command(tmp_path):
