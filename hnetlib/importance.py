@@ -5,7 +5,7 @@ the network as the task before left it. They differ in what importance is.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn.functional import cross_entropy
 
@@ -126,18 +126,63 @@ def fisher_diagonal(
     with torch.no_grad():
         probabilities = network.run_target(network(task), images).softmax(-1).cpu()  # [M, classes]
     labels = torch.multinomial(probabilities, 1, generator=generator)[:, 0].to(images.device)  # [M]
-    values = {name: value.detach() for name, value in network.named_parameters()}
-    total = [torch.zeros_like(value) for value in values.values()]
+    squares = _squares_of_dense if _is_dense(network) else _squares_of_any
+    fisher = [torch.zeros_like(value) for value in network.parameters()]
+    own = network.select(fisher, task)  # views of what this task uses
+    for name, summed in squares(network, task, images, labels).items():
+        own[name].copy_(summed / len(images))
+    return fisher
 
-    def loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        weights = network.select(values.values(), task)
+
+def _is_dense(network: PlainNetwork) -> bool:
+    """Whether all its weights are those of dense layers with a bias."""
+    layers = [name for name, m in network.target.named_modules() if isinstance(m, nn.Linear)]
+    return network.names == [f"{name}.{part}" for name in layers for part in ("weight", "bias")]
+
+
+def _squares_of_dense(
+    network: PlainNetwork, task: int, images: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
+    """Sum over images [M, D] of the squared gradient for each of a task's weights, by name.
+
+    The gradient of a dense layer at one image is an outer product, so the sum of squares is a
+    matrix product of squares: no image's own gradient is ever made.
+    """
+    layers = {name: m for name, m in network.target.named_modules() if isinstance(m, nn.Linear)}
+    passed: dict[str, tuple[Tensor, Tensor]] = {}  # name: what went in [M, in], what came out
+    hooks = [
+        layer.register_forward_hook(
+            lambda _, given, made, name=name: passed.__setitem__(name, (given[0], made))
+        )
+        for name, layer in layers.items()
+    ]
+    logits = network.run_target(network(task), images)
+    for hook in hooks:
+        hook.remove()
+    loss = cross_entropy(logits, labels, reduction="sum")
+    slopes = torch.autograd.grad(loss, [made for _, made in passed.values()])  # [M, out] each
+    squares = {}
+    for (name, (given, _)), slope in zip(passed.items(), slopes, strict=True):
+        squares[f"{name}.weight"] = slope.square().T @ given.detach().square()  # [out, in]
+        squares[f"{name}.bias"] = slope.square().sum(0)  # [out]
+    return squares
+
+
+def _squares_of_any(
+    network: PlainNetwork, task: int, images: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
+    """The same for any target, from the gradients of a few images at a time."""
+    weights = {name: value.detach() for name, value in network(task).items()}
+    total = [torch.zeros_like(value) for value in weights.values()]
+
+    def loss(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         return cross_entropy(network.run_target(weights, image[None]), label[None])
 
     gradients = vmap(grad(loss), in_dims=(None, 0, 0))
     for some in torch.arange(len(images)).split(IMAGES_AT_ONCE):
-        each = gradients(values, images[some], labels[some])  # by name, [m, *shape]
-        torch._foreach_add_(total, [g.square().sum(0) for g in each.values()])
-    return torch._foreach_div(total, float(len(images)))
+        each = gradients(weights, images[some], labels[some])  # by name, [m, *shape]
+        torch._foreach_add_(total, [each[name].square().sum(0) for name in weights])
+    return dict(zip(weights, total, strict=True))
 
 
 IMPORTANCE = {"fine-tuning": Importance, "ewc": OnlineEWC, "si": SI}

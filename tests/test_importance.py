@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from hnetlib import importance
 from hnetlib.importance import SI, Importance, OnlineEWC, fisher_diagonal
 from hnetlib.plain import PlainNetwork
-from hnetlib.targets import MLP
+from hnetlib.targets import MLP, ConvLeNet
 
 
 @pytest.fixture
@@ -18,7 +19,9 @@ def loss_of(network, task, images, labels):
     return cross_entropy(network.run_target(network(task), images), labels)
 
 
-def test_fisher_is_the_mean_square_of_single_gradients(network):
+@pytest.mark.parametrize("dense", [True, False])
+def test_fisher_is_the_mean_square_of_single_gradients(network, monkeypatch, dense):
+    monkeypatch.setattr(importance, "_is_dense", lambda network: dense)
     images = torch.rand(120, 6)  # more than are held at once
     fisher = fisher_diagonal(network, 1, images, torch.Generator().manual_seed(3))
     probabilities = network.run_target(network(1), images).softmax(-1).detach()
@@ -33,6 +36,16 @@ def test_fisher_is_the_mean_square_of_single_gradients(network):
     for ours, theirs in zip(fisher, expected, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-8)
     assert fisher[2][0].abs().sum() == 0, "the other task's head has no say"
+
+
+def test_only_dense_networks_have_their_squares_as_products(network):
+    assert importance._is_dense(network)
+    assert not importance._is_dense(PlainNetwork([ConvLeNet(8)]))
+    images = torch.rand(60, 64)
+    assert all(
+        (f > 0).any()
+        for f in fisher_diagonal(PlainNetwork([ConvLeNet(8)]), 0, images, torch.Generator())
+    )
 
 
 @pytest.mark.parametrize("kind", [OnlineEWC, SI])
