@@ -94,9 +94,9 @@ class AtOnceLearner(ContinualLearner):
         """Adam over everything."""
         return torch.optim.Adam(self.network.parameters(), lr=self.config.lr, fused=True)
 
-    def num_evaluated(self, task: int) -> int:
+    def evaluated(self, task: int) -> range:
         """All tasks, once, after the last part: there is no order in which they are learned."""
-        return self.config.num_tasks if task == self.config.num_tasks - 1 else 0
+        return range(self.config.num_tasks if task == self.config.num_tasks - 1 else 0)
 
     def metrics(self, R: np.ndarray) -> dict[str, float | None]:
         """ACC alone: no task is learned before another, so none is forgotten."""

@@ -1,4 +1,4 @@
-"""`Config`: every setting of a run, validated once; and the named profiles that fill it in."""
+"""`Config`: every setting of a run, validated once; and `make_config`, which fills it in."""
 
 import os
 from dataclasses import asdict, dataclass, fields
@@ -6,6 +6,7 @@ from typing import Literal, get_args, get_origin
 
 import torch
 
+from hnetlib.profiles import BASELINES, BRIEF, DIGITS, PROFILES, SMALL
 from hnetlib.targets import make_target
 
 Dataset = Literal["mnist", "digits"]
@@ -94,6 +95,8 @@ class Config:
     """Seed of the starting weights, tokens, batches and drawn penalties."""
     permutation_seed: int = 0
     """Seed of the tasks' permutations; choices are made at 1000 and above."""
+    eval_every: int = 1
+    """Tasks between evaluations on all tasks learned so far; after the others, on the new one."""
     threads: int = 1
     """CPU threads of PyTorch; from the command line and notebooks: all available cores."""
     device: str = "cpu"
@@ -177,120 +180,6 @@ _WHOLE_AT_LEAST_1 = [
     if field.type is int and field.name not in ("seed", "permutation_seed")
 ]
 
-SMALL = ("smoke", "smoke-plain")  # profiles that are for the bundled digits
-SMOKE = {
-    "num_tasks": 3,
-    "steps_per_task": 60,
-    "first_task_factor": 3,
-    "batch_size": 64,
-    "lr": 3e-3,
-    "hnet_hidden": (32, 32),
-    "task_token_dim": 8,
-    "chunk_token_dim": 8,
-    "num_chunks": 5,
-    "target": "mlp-32",
-    "penalty_size": 10,
-}
-LEAST_CHANGE = {
-    "hnet_activation": "sine",
-    "head_optimizer": "least_change",
-    "lr": 3e-4,
-    "head_lr_factor": 33.0,
-}
-PAPER = {
-    "target": "mlp-1000-1000",
-    "steps_per_task": 5000,
-    "first_task_factor": 1,
-    "batch_size": 128,
-    "lr": 1e-4,
-    "lr_schedule": "constant",
-    "look_ahead": True,
-}
-# Each profile lists what differs from the defaults above, which are those of `laptop-plain`.
-PROFILES: dict[str, dict] = {
-    "laptop": LEAST_CHANGE | {"batch_size": 512, "num_chunks": 5, "penalty_size": 10},
-    "smoke": LEAST_CHANGE | SMOKE | {"head_lr_factor": 10.0},
-    # The method of the paper as such: ReLUs, and Adam for every layer.
-    "laptop-plain": {},
-    "smoke-plain": SMOKE,
-    # The sizes and steps of the original project's best run (12.5 times its target), with our way
-    # of learning: sines and least change.
-    "original": LEAST_CHANGE
-    | {
-        "target": "mlp-300",
-        "num_chunks": 30,
-        "task_token_dim": 100,
-        "chunk_token_dim": 100,
-        "steps_per_task": 500,
-        "penalty_size": 30,
-    },
-    # The ten and the hundred tasks of the paper (1906.00695) by the settings of its authors' code,
-    # but with images of 28x28 pixels, not padded to 32x32, and one head of ten classes.
-    "paper10": PAPER
-    | {
-        "num_tasks": 10,
-        "hnet_hidden": (25, 25),
-        "hnet_activation": "elu",
-        "task_token_dim": 24,
-        "chunk_token_dim": 8,
-        "num_chunks": 24,
-        "beta": 0.1,
-        "penalty": "all",
-    },
-    "paper": PAPER
-    | {
-        "task_token_dim": 128,
-        "chunk_token_dim": 12,
-        "num_chunks": 240,
-        "beta": 0.01,
-        "penalty_size": 240,
-    },
-    # Ten tasks as van de Ven & Tolias (1809.10635) publish figures of baselines for, but with
-    # images of 28x28 pixels, not padded to 32x32.
-    "published10": {
-        "target": "mlp-1000-1000",
-        "num_tasks": 10,
-        "steps_per_task": 5000,
-        "first_task_factor": 1,
-        "batch_size": 128,
-        "lr": 1e-4,
-        "lr_schedule": "constant",
-    },
-    # Tokens of 50 and 40 chunks: the founding description's "standard scenario", in which the
-    # hypernetwork has fewer numbers than the network it generates.
-    "standard": {
-        "target": "mlp-300",
-        "num_chunks": 40,
-        "task_token_dim": 50,
-        "chunk_token_dim": 50,
-        "hnet_hidden": (25,),
-    },
-}
-# What a profile changes when it runs on the bundled digits, which have fewer images and pixels.
-DIGITS: dict[str, dict] = {
-    "laptop": {"steps_per_task": 200, "batch_size": 256},
-    "laptop-plain": {"steps_per_task": 200, "beta": 0.3},
-    "original": {"steps_per_task": 200},
-    "paper10": {"steps_per_task": 200},
-    "paper": {"steps_per_task": 200},
-    "published10": {"steps_per_task": 200},
-    "standard": {"steps_per_task": 200},
-}
-
-# What each baseline starts from in place of the profile's values: found on validation by
-# report/search.py.
-BASELINES: dict[str, dict] = {
-    "joint-hnet": {"head_optimizer": "adam", "lr": 1e-3, "head_lr_factor": 1.0},
-    "joint-plain": {"lr": 3e-3},
-    "joint-multihead": {"lr": 3e-3},
-    "separate": {"lr": 2e-2},
-    "fine-tuning": {"lr": 3e-4},
-    "ewc": {"lr": 1e-2, "strength": 10.0},
-    "ewc-multihead": {"lr": 1e-2, "strength": 30.0},
-    "si": {"lr": 3e-3, "strength": 3.0},
-    "si-multihead": {"lr": 1e-2, "strength": 10.0},
-}
-
 
 def plain(profile: str) -> str:
     """The profile that differs from this one by learning as in the paper, if there is one."""
@@ -321,7 +210,10 @@ def defaults(profile: str, dataset: str, method: str = "hnet") -> dict:
     chosen = {"profile": profile, "threads": available_cores()}
     chosen["dataset"] = "mnist" if dataset == "auto" else dataset
     chosen |= PROFILES[profile] | (DIGITS.get(profile, {}) if dataset == "digits" else {})
-    return chosen | ({"method": method} | BASELINES[method] if method != "hnet" else {})
+    if method == "hnet":
+        return chosen
+    chosen |= {"method": method} | BASELINES[method]
+    return chosen | (BRIEF.get(method, {}) if profile == "laptop-brief" else {})
 
 
 def resolve_dataset(profile: str, dataset: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hnetlib import evaluation, runs
+from hnetlib import evaluation, runs, tracking
 from hnetlib.config import Config
 from hnetlib.progress import Progress
 from hnetlib.tasks import PermutedTasks
@@ -42,9 +42,11 @@ class ContinualLearner(ABC):
         """Numbers kept beside the network while it is trained, to remember old tasks by."""
         return 0
 
-    def num_evaluated(self, task: int) -> int:
-        """On how many tasks, the first ones, the network is evaluated after learning `task`."""
-        return task + 1
+    def evaluated(self, task: int) -> range:
+        """The tasks on which the network is evaluated after learning `task`."""
+        learned = task + 1
+        everything = learned % self.config.eval_every == 0 or learned == self.config.num_tasks
+        return range(0 if everything else task, learned)
 
     def state(self) -> dict:
         """All that a resumed run needs."""
@@ -87,15 +89,16 @@ class ContinualLearner(ABC):
         return sum(self.config.steps(earlier) for earlier in range(task))
 
     def _evaluate(self, R: np.ndarray, task: int, tracker: Tracker) -> float | None:
-        seen = self.num_evaluated(task)
-        if not seen:
+        """Fills in a row of R; its mean over all tasks learned so far, None if it lacks some."""
+        which = self.evaluated(task)
+        if not which:
             return None
-        R[task, :seen] = evaluation.evaluate_task_aware(self.network, self.tasks, seen)
-        tracker.add("tasks/accuracy", R[task, :seen].mean(), task + 1)
-        if seen == task + 1:
-            tracker.add("tasks/learning_accuracy", R[task, task], task + 1)
-            tracker.add("tasks/first_task_accuracy", R[task, 0], task + 1)
-        return float(R[task, :seen].mean())
+        R[task, which] = evaluation.evaluate_task_aware(
+            self.network, self.tasks, which.stop, first=which.start
+        )
+        for scalar in tracking.curves_at(R[task], task):
+            tracker.add(*scalar)
+        return None if which.start else float(R[task, which].mean())
 
     def _checkpoint(self, R: np.ndarray, num_learned: int, seconds: dict, history: list) -> dict:
         return self.state() | {

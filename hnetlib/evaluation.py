@@ -24,16 +24,18 @@ def accuracy(classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tenso
 
 
 @torch.no_grad()
-def evaluate_task_aware(network: Network, tasks: PermutedTasks, num_learned: int) -> np.ndarray:
-    """Accuracy on each of the first `num_learned` tasks, each with its own token: [num_learned].
+def evaluate_task_aware(
+    network: Network, tasks: PermutedTasks, num_learned: int, first: int = 0
+) -> np.ndarray:
+    """Accuracy on each task from `first` to before `num_learned`: [num_learned - first].
 
     This is the evaluation that cheats: it knows which task an image comes from (the
-    task-incremental scenario of arXiv 1904.07734). A plain network uses it to choose the head,
-    where it has one for each task.
+    task-incremental scenario of arXiv 1904.07734). A hypernetwork takes that task's token, a plain
+    network its head, where it has one for each task.
     """
     network.eval()
     correct = []
-    for group in torch.arange(num_learned).split(TASKS_AT_ONCE):
+    for group in torch.arange(first, num_learned).split(TASKS_AT_ONCE):
         weights = {
             name: value.expand(len(group), *value.shape) if name in network.shared else value
             for name, value in network.weights_of(group).items()
@@ -97,7 +99,8 @@ def backward_transfer(R: np.ndarray) -> float:
 def forgetting(R: np.ndarray) -> float:
     """Mean over all tasks but the last of max_{l<T} R[l, j] - R[T, j] (Chaudhry, 1801.10112).
 
-    A maximum over noisy evaluations, so never quite 0; 0 by definition with a single task.
+    A maximum over noisy evaluations, so never quite 0, and over those there are: R may lack some.
+    0 by definition with a single task.
     """
     return (
         float((np.nanmax(_square(R)[:-1, :-1], axis=0) - R[-1, :-1]).mean()) if len(R) > 1 else 0.0

@@ -22,9 +22,11 @@ class PlainNetwork(nn.Module):
     """
 
     def __init__(self, targets: Sequence[nn.Module], own: Own = "nothing") -> None:
-        """`targets`: as many initialised networks as there are tasks; shared is the first's."""
+        """`targets`: an initialised network for each task, or one where nothing is a task's own.
+
+        What tasks share is the first's.
+        """
         super().__init__()
-        self.num_tasks = len(targets)
         names = [name for name, _ in targets[0].named_parameters()]
         owned = {"nothing": (), "head": names[-2:], "everything": names}[own]
         self.shared = frozenset(names) - frozenset(owned)
@@ -71,7 +73,8 @@ def build_plain(config: Config, own: Own) -> PlainNetwork:
 
     They are the target's (He et al., 1502.01852), drawn anew for everything that a task owns.
     """
+    different = 1 if own == "nothing" else config.num_tasks
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        targets = [make_target(config.target, config.num_pixels) for _ in range(config.num_tasks)]
+        targets = [make_target(config.target, config.num_pixels) for _ in range(different)]
     return PlainNetwork(targets, own).to(config.device)

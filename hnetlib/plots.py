@@ -103,8 +103,9 @@ def retention(
     for axis, (label, R) in zip(axes[0], matrices.items(), strict=True):
         learned = np.arange(1, len(R) + 1)
         for task in range(min(first_tasks, len(R))):
-            marker = "o" if len(R) <= 20 else None
-            axis.plot(learned[task:], R[task:, task], label=f"task {task + 1}", marker=marker)
+            known = ~np.isnan(R[:, task])  # not before it was learned, nor where not evaluated
+            marker = "o" if known.sum() <= 20 else None
+            axis.plot(learned[known], R[known, task], label=f"task {task + 1}", marker=marker)
         axis.set(xlabel="tasks learned so far", title=label)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         as_percent(axis)

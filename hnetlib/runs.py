@@ -34,6 +34,7 @@ NUMERIC_MODULES = (
     "learner",
     "least_change",
     "plain",
+    "profiles",
     "regularizer",
     "snapshots",
     "squares",

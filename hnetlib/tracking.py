@@ -80,12 +80,17 @@ def write_log(
 
 def curves_of(R: np.ndarray) -> list[Scalar]:
     """The curves over learned tasks that follow from R, as the training loop logs them."""
-    points = []
-    for task, row in enumerate(R):
-        learned = row[: task + 1]
-        points.append(("tasks/accuracy", float(learned.mean()), task + 1))
-        points.append(("tasks/learning_accuracy", float(row[task]), task + 1))
-        points.append(("tasks/first_task_accuracy", float(row[0]), task + 1))
+    return [point for task, row in enumerate(R) for point in curves_at(row, task)]
+
+
+def curves_at(row: np.ndarray, task: int) -> list[Scalar]:
+    """Their points after learning `task`, from that row of R; none where it is NaN."""
+    learned = row[: task + 1]
+    points = [
+        ("tasks/accuracy", float(learned.mean()), task + 1),
+        ("tasks/learning_accuracy", float(row[task]), task + 1),
+        ("tasks/first_task_accuracy", float(row[0]), task + 1),
+    ]
     return [point for point in points if not np.isnan(point[1])]
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import tyro
 
-from hnetlib.config import PROFILES, Config, defaults, resolve_dataset
+from hnetlib.config import Config, defaults, resolve_dataset
 from hnetlib.data import DataError
 from hnetlib.learner import train_or_load
 from hnetlib.paths import project_root
+from hnetlib.profiles import PROFILES
 
 
 def main(arguments: list[str] | None = None) -> int:

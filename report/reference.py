@@ -25,9 +25,10 @@ import numpy as np
 import torch
 
 from hnetlib import evaluation, paths, plots, pretrained, tracking
-from hnetlib.config import BASELINES, PROFILES, Config, make_config, plain
+from hnetlib.config import Config, make_config, plain
 from hnetlib.data import load_data
 from hnetlib.learner import load_hnet, train_or_load
+from hnetlib.profiles import BASELINES, PROFILES
 from hnetlib.runs import Run, write_json
 from hnetlib.tasks import PermutedTasks
 

@@ -4,7 +4,8 @@ from dataclasses import fields
 
 import pytest
 
-from hnetlib.config import PROFILES, Config, defaults, make_config
+from hnetlib.config import Config, defaults, make_config
+from hnetlib.profiles import PROFILES
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -7,7 +7,8 @@ from dataclasses import fields
 import pytest
 
 from hnetlib import paths
-from hnetlib.config import BASELINES, Config
+from hnetlib.config import Config
+from hnetlib.profiles import BASELINES
 from hnetlib.train import main, parse
 
 
