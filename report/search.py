@@ -1,54 +1,79 @@
 """Settings of the baselines: a small search on validation, one setting after the other.
 
-    python report/search.py        # what is not recorded yet; can be stopped at any time
+    python report/search.py                          # what is not recorded yet; can be stopped
+    python report/search.py --profile laptop-brief   # of runs with a tenth of the steps
 
 Each method tries its list of values of one setting, keeps the best accuracy (ACC), and goes on to
-the next; the best of all its runs is what it gets. Sequential methods and separate networks do so
-on 20 tasks, joint ones on 100 with a tenth of the steps. Writes
-`report/reference/laptop/search.json`, one row for each run; the winners are the `BASELINES` of
-`hnetlib/config.py`.
+the next; the best of all its runs is what it gets. Methods that learn in sequence do so on 20
+tasks, joint ones on 100 with a fraction of the steps. Writes
+`report/reference/<profile>/search.json`, one row for each run; the winners are `BASELINES`, `BRIEF`
+and `MATCHED` of `hnetlib/profiles.py`.
 """
 
+import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from hnetlib import paths
-from hnetlib.config import make_config
+from hnetlib.config import Config, make_config
 from hnetlib.learner import train_or_load
 from hnetlib.runs import write_json
 
 SEQUENTIAL = {"num_tasks": 20}
 JOINT = {"num_tasks": 100, "steps_per_task": 40}
-RATES = ("lr", (1e-3, 3e-4, 3e-3, 1e-2))
+RATES = ("lr", (1e-3, 3e-4, 3e-3, 1e-2, 3e-2))
+JOINT_RATES = ("lr", (1e-3, 3e-3, 1e-2))
 EWC = ("strength", (10.0, 3.0, 30.0, 100.0))
 STRONGER = ("strength", (30.0, 100.0, 300.0))  # again, at the rate found, which was a high one
 SI = ("strength", (0.3, 0.1, 1.0, 3.0, 10.0))
-# method: what all its runs share, then the settings in the order in which they are chosen
-SEARCH: dict[str, tuple[dict, list[tuple[str, tuple]]]] = {
-    "ewc": (SEQUENTIAL, [EWC, RATES, STRONGER]),
-    "ewc-multihead": (SEQUENTIAL, [EWC, RATES, STRONGER]),
-    "si": (SEQUENTIAL, [SI, RATES]),
-    "si-multihead": (SEQUENTIAL, [SI, RATES, ("strength", (30.0,))]),
-    "fine-tuning": (SEQUENTIAL, [RATES]),
-    "separate": (SEQUENTIAL, [("lr", (3e-3, 1e-2, 2e-2))]),
-    "joint-plain": (JOINT, [("lr", (1e-3, 3e-3, 1e-2))]),
-    "joint-multihead": (JOINT, [("lr", (1e-3, 3e-3, 1e-2))]),
-    "joint-hnet": (JOINT, [("lr", (1e-3, 3e-4)), ("head_lr_factor", (1.0, 0.3))]),
+# Of networks as large as the hypernetwork, in `laptop-brief`: fewer values, runs take minutes.
+WIDE = {"target": "mlp-7227"}
+WIDE_HEADS = {"target": "mlp-3218"}  # and a last layer a task
+WIDE_JOINT = {"num_tasks": 100, "steps_per_task": 10}
+WIDE_RATES = ("lr", (1e-3, 3e-4, 3e-3))
+WIDE_STRENGTHS = ("strength", (10.0, 1.0, 100.0))
+Order = list[tuple[str, tuple]]
+# profile: method: what all its runs share, then the settings in the order they are chosen in
+SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
+    "laptop": {
+        "ewc": (SEQUENTIAL, [EWC, RATES, STRONGER]),
+        "ewc-multihead": (SEQUENTIAL, [EWC, RATES, STRONGER]),
+        "si": (SEQUENTIAL, [SI, RATES]),
+        "si-multihead": (SEQUENTIAL, [SI, RATES, ("strength", (30.0,))]),
+        "fine-tuning": (SEQUENTIAL, [RATES]),
+        "separate": (SEQUENTIAL, [("lr", (3e-3, 1e-2, 2e-2))]),
+        "joint-plain": (JOINT, [JOINT_RATES]),
+        "joint-multihead": (JOINT, [JOINT_RATES]),
+        "joint-hnet": (JOINT, [("lr", (1e-3, 3e-4, 3e-3)), ("head_lr_factor", (1.0, 0.3))]),
+    },
+    "laptop-brief": {
+        "ewc": (SEQUENTIAL, [EWC, RATES, STRONGER]),
+        "ewc-multihead": (SEQUENTIAL, [EWC, RATES, STRONGER]),
+        "si": (SEQUENTIAL, [SI, RATES]),
+        "si-multihead": (SEQUENTIAL, [SI, RATES]),
+        "fine-tuning": (SEQUENTIAL, [RATES]),
+        "ewc-matched": (SEQUENTIAL | WIDE, [WIDE_STRENGTHS, WIDE_RATES]),
+        "ewc-multihead-matched": (SEQUENTIAL | WIDE_HEADS, [WIDE_STRENGTHS, WIDE_RATES]),
+        "si-matched": (SEQUENTIAL | WIDE, [WIDE_STRENGTHS, WIDE_RATES]),
+        "si-multihead-matched": (SEQUENTIAL | WIDE_HEADS, [WIDE_STRENGTHS, WIDE_RATES]),
+        "fine-tuning-matched": (SEQUENTIAL | WIDE, [("lr", (1e-3, 3e-4, 1e-4))]),
+        "joint-plain-matched": (WIDE_JOINT | WIDE, [WIDE_RATES]),
+        "joint-multihead-matched": (WIDE_JOINT | WIDE_HEADS, [WIDE_RATES]),
+    },
 }
 
 
 class Search:
-    """The rows of search.json, and the runs that add to them."""
+    """The rows of a profile's search.json, and the runs that add to them."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, profile: str, place: Path) -> None:
+        self.profile, self.place = profile, place
         self.rows = json.loads(place.read_text()) if place.is_file() else []
 
     def choose(self, method: str) -> dict:
         """The settings a method does best with, found one after the other."""
-        shared, order = SEARCH[method]
+        shared, order = SEARCH[self.profile][method]
         chosen = {name: values[0] for name, values in order}
         tried = []
         for name, values in order:
@@ -56,41 +81,48 @@ class Search:
                 settings = chosen | {name: value}
                 tried.append((self.acc(method, shared, settings), settings))
             chosen = max(tried, key=lambda pair: pair[0])[1]
-        return max(
-            ((row["acc"], row["settings"]) for row in self.rows if row["method"] == method),
-            key=lambda pair: pair[0],
-        )[1]
+        mine = (row for row in self.rows if row["method"] == method)
+        return max(mine, key=lambda row: row["acc"])["settings"]
 
     def acc(self, method: str, shared: dict, settings: dict) -> float:
         """Accuracy of one run, recorded or trained now."""
         for row in self.rows:
             if row["method"] == method and row["settings"] == settings:
                 return row["acc"]
-        adam = {"head_optimizer": "adam"} if method == "joint-hnet" else {}
-        config = make_config(
-            "laptop", "mnist", method=method, split="validation", permutation_seed=1000, threads=1,
-            **adam, **shared, **settings,
-        )  # fmt: skip
-        run = train_or_load(config, progress=False)
+        run = train_or_load(self.config(method, shared | settings), progress=False)
         names = ("acc", "learning_acc", "bwt", "train_seconds")
         row = {"method": method, "settings": settings, **shared}
         row |= {name: run.results[name] for name in names}
         self.rows.append(row | {"commit": run.provenance["commit"]})
+        self.place.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.place, self.rows)
         print(f"{method:16} {settings}  {row['acc']:.2%}  {row['train_seconds']:.0f} s", flush=True)
         return row["acc"]
 
+    def config(self, method: str, settings: dict) -> Config:
+        """Of one run: on validation, with pixel orders that no result is reported of."""
+        adam = {"head_optimizer": "adam"} if method == "joint-hnet" else {}
+        return make_config(
+            self.profile,
+            "mnist",
+            method=method.removesuffix("-matched"),
+            split="validation",
+            permutation_seed=1000,
+            threads=1,
+            **adam,
+            **settings,
+        )
 
-def winners(place: Path) -> Iterator[tuple[str, dict]]:
-    """Each method with its settings, training what is missing."""
-    search = Search(place)
-    for method in SEARCH:
-        yield method, search.choose(method)
 
-
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Searches, then prints what was found; 0."""
-    for method, settings in list(winners(paths.reference_dir("laptop") / "search.json")):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="laptop", choices=list(SEARCH))
+    parser.add_argument("--methods", nargs="+", help="these alone")
+    options = parser.parse_args(arguments)
+    search = Search(options.profile, paths.reference_dir(options.profile) / "search.json")
+    found = {m: search.choose(m) for m in options.methods or SEARCH[options.profile]}
+    for method, settings in found.items():
         print(f"{method:16} {settings}")
     return 0
 

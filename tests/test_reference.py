@@ -6,8 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from hnetlib import data, evaluation, paths, tracking
-from hnetlib.config import BASELINES
+from hnetlib import data, evaluation, paths, profiles, tracking
 from hnetlib.learner import train_or_load
 
 ROOT = paths.PACKAGE.parent
@@ -127,10 +126,11 @@ def test_methods_without_an_order_have_a_row_without_what_needs_one(
     assert row["acc_mean"] > 0.3
 
 
-def test_baselines_start_from_the_winners_of_the_search():
+@pytest.mark.parametrize("profile", ["laptop", "laptop-brief"])
+def test_baselines_start_from_the_winners_of_the_search(profile):
     import search
 
-    place = REFERENCE / "search.json"
+    place = paths.reference_dir(profile) / "search.json"
     recorded = json.loads(place.read_text())
 
     class NoTraining(search.Search):
@@ -138,8 +138,12 @@ def test_baselines_start_from_the_winners_of_the_search():
             (row,) = [r for r in recorded if (r["method"], r["settings"]) == (method, settings)]
             return row["acc"]
 
-    for method in {row["method"] for row in recorded}:
-        assert NoTraining(place).choose(method).items() <= BASELINES[method].items(), method
+    for method in search.SEARCH[profile]:
+        settings = profiles.MATCHED if method.endswith("-matched") else profiles.BASELINES
+        used = settings[method.removesuffix("-matched")]
+        if settings is profiles.BASELINES and profile == "laptop-brief":
+            used = used | profiles.BRIEF.get(method, {})
+        assert NoTraining(profile, place).choose(method).items() <= used.items(), method
 
 
 def test_the_readme_quotes_the_measured_steps():
