@@ -28,26 +28,32 @@ from hnetlib import evaluation, paths, plots, pretrained, tracking
 from hnetlib.config import Config, make_config, plain
 from hnetlib.data import load_data
 from hnetlib.learner import load_hnet, train_or_load
-from hnetlib.profiles import BASELINES, PROFILES
+from hnetlib.profiles import BASELINES, MATCHED, PROFILES
 from hnetlib.runs import Run, write_json
 from hnetlib.tasks import PermutedTasks
 
+MATCHED_SIZE = "-matched"  # ends the name of what is not of its kind's usual size
 THREE, ONE = (0, 1, 2), (0,)  # pairs: seed and permutation_seed are one number
-PLAIN = {"plain": True}  # the profile that learns as in the paper, instead of the one asked for
 CONVERGED = {"method": "separate", "steps_per_task": 2000}
-# method: what differs from the profile, and its pairs
-METHODS: dict[str, tuple[dict, tuple[int, ...]]] = {
+Methods = dict[str, tuple[dict, tuple[int, ...]]]  # method: what differs, and its pairs
+METHODS: Methods = {
     "hnet": ({}, THREE),
-    "hnet-adam": (PLAIN, ONE),
+    "hnet-adam": ({"profile": plain("laptop")}, ONE),  # learns as in the paper
     "hnet-beta0": ({"beta": 0.0}, THREE),
     **{method: ({"method": method}, THREE) for method in BASELINES if method != "joint-hnet"},
     "separate-converged": (CONVERGED, THREE),
     "joint-hnet": ({"method": "joint-hnet"}, ONE),
+    # plain networks with as many numbers as the hypernetwork
+    **{
+        f"{method}{MATCHED_SIZE}": ({"profile": "laptop-brief", "method": method} | changes, ONE)
+        for method, changes in MATCHED.items()
+    },
 }
-COMPARED = ("laptop",)  # profiles with all methods; of the others, the hypernetwork alone
+# The hypernetwork, and plain networks of the target's size, for as few steps as those had.
+BRIEF: Methods = {"hnet": ({}, THREE)} | {m: ({"method": m}, THREE) for m in MATCHED}
 # Strengths are those that the authors of 1906.00695 give for their own runs of these baselines.
 TEN = {"lr": 1e-4}  # the profile's, where a method's own would come first
-PUBLISHED = {
+PUBLISHED: Methods = {
     "ewc-multihead": ({"method": "ewc-multihead", "strength": 100.0, **TEN}, ONE),
     "si-multihead": ({"method": "si-multihead", "strength": 0.1, **TEN}, ONE),
     "joint-multihead": ({"method": "joint-multihead", "tasks_per_batch": 10, **TEN}, ONE),
@@ -56,11 +62,10 @@ LABELS = {"hnet": "with the regulariser", "hnet-beta0": "without"}
 ELSEWHERE = ("threads", "device")  # settings that say where a run is made, not what it is
 
 
-def methods_of(profile: str) -> dict[str, tuple[dict, tuple[int, ...]]]:
-    """The methods that are recorded for a profile."""
-    if profile == "published10":
-        return PUBLISHED
-    return METHODS if profile in COMPARED else {"hnet": ({}, ONE)}
+def methods_of(profile: str) -> Methods:
+    """The methods that are recorded for a profile: for most, the hypernetwork alone."""
+    several = {"laptop": METHODS, "laptop-brief": BRIEF, "published10": PUBLISHED}
+    return several.get(profile, {"hnet": ({}, ONE)})
 
 
 def planned(profile: str) -> Iterator[tuple[str, Config]]:
@@ -70,9 +75,8 @@ def planned(profile: str) -> Iterator[tuple[str, Config]]:
         for method, (changes, pairs) in methods.items():
             if pair < len(pairs):
                 seed = pairs[pair]
-                settings = {"seed": seed, "permutation_seed": seed, **changes}
-                chosen = plain(profile) if settings.pop("plain", False) else profile
-                yield method, make_config(chosen, "mnist", **settings)
+                settings = {"seed": seed, "permutation_seed": seed, "profile": profile, **changes}
+                yield method, make_config(dataset="mnist", **settings)
 
 
 def recorded(place: Path) -> list[dict]:
@@ -86,7 +90,7 @@ def record(method: str, run: Run, place: Path, timed: bool = True) -> None:
     """Writes down one finished run and its log; of the profile's first, the hypernetwork too."""
     whole = {"method": method, "run": run.name, "config": run.config.as_dict()}
     whole |= {"provenance": run.provenance, "timed": timed, "results": run.results}
-    if (method, run.config.seed) == ("hnet", 0) and run.config.profile in COMPARED:
+    if (method, run.config.seed, run.config.profile) == ("hnet", 0, "laptop"):
         whole["half_precision_acc"] = save_half(run)
     (place / "runs").mkdir(parents=True, exist_ok=True)
     write_json(place / "runs" / f"{method}-s{run.config.seed}.json", whole, indent=None)
@@ -140,8 +144,9 @@ def summarise(runs: list[dict]) -> dict:
     """One row of the summary: means over a method's runs, and what the method is made of."""
     config, first = settings_of(runs[0]["config"]), runs[0]["results"]
     acc = [run["results"]["acc"] for run in runs]
-    row = {"method": runs[0]["method"], "size": None if "hnet" in config["method"] else "target"}
-    row |= {name: config[name] for name in ("profile", "dataset", "num_tasks", "target")}
+    row = {"method": runs[0]["method"].removesuffix(MATCHED_SIZE), "size": size_of(runs[0])}
+    shown = ("profile", "dataset", "num_tasks", "steps_per_task", "target")
+    row |= {name: config[name] for name in shown}
     row |= {"n_seeds": len(runs), "acc_mean": statistics.fmean(acc)}
     row["acc_std"] = statistics.stdev(acc) if len(runs) > 1 else None
     for name in ("learning_acc", "bwt", "forgetting"):
@@ -152,6 +157,13 @@ def summarise(runs: list[dict]) -> dict:
     row["trainable"] = row["stored_eval"] = first["trainable"]
     row["stored_train"] = first.get("stored_train", _stored_train(config, first))
     return row | {name: runs[0]["provenance"][name] for name in ("hardware", "commit", "date")}
+
+
+def size_of(run: dict) -> str | None:
+    """Of a plain network: the target's, or matched to the hypernetwork's numbers."""
+    if "hnet" in run["config"].get("method", "hnet"):
+        return None
+    return "matched" if run["method"].endswith(MATCHED_SIZE) else "target"
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
