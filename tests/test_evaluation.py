@@ -9,6 +9,7 @@ import torch
 from hnetlib import evaluation
 from hnetlib.data import load_data
 from hnetlib.hypernet import hypernetize
+from hnetlib.learner import train_or_load
 from hnetlib.targets import MLP, ConvLeNet
 from hnetlib.tasks import PermutedTasks
 
@@ -64,3 +65,21 @@ def test_all_tasks_at_once_score_as_one_by_one(monkeypatch, target):
     ]
     assert len(set(one_by_one)) > 1
     assert evaluation.evaluate_task_aware(hnet, tasks, 4).tolist() == one_by_one
+
+
+@pytest.mark.parametrize("method", ["hnet", "fine-tuning"])
+def test_fewer_evaluations_are_the_same_numbers_where_there_are_some(tiny, method):
+    every, some = (
+        train_or_load(tiny(num_tasks=5, method=method, eval_every=n), progress=False)
+        for n in (1, 2)
+    )
+    known = ~np.isnan(some.matrix)
+    whole_rows = np.isin(np.arange(5), [1, 3, 4])[:, None]  # 2 and 4 learned, and the end
+    expected = np.eye(5, dtype=bool) | whole_rows & np.tri(5, dtype=bool)
+    assert (known == expected).all()
+    assert (some.matrix[known] == every.matrix[known]).all()
+    for metric in ("acc", "learning_acc", "bwt"):
+        assert some.results[metric] == every.results[metric]
+    history = {(tag, step) for tag, _, step in some.load_checkpoint()["history"]}
+    assert {step for tag, step in history if tag == "tasks/accuracy"} == {1, 2, 4, 5}
+    assert {step for tag, step in history if tag == "tasks/learning_accuracy"} == {1, 2, 3, 4, 5}
