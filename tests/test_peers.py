@@ -18,6 +18,7 @@ import alone  # noqa: E402
 import choose  # noqa: E402
 import compare  # noqa: E402
 import lines  # noqa: E402
+import paper10  # noqa: E402
 import stream  # noqa: E402
 
 OURS = ("ours", "ours_plain")
@@ -69,9 +70,9 @@ def test_our_scripts_have_the_settings_of_their_profiles(script, profile):
     assert compare.DEFAULTS["batch_size"] == make_config("laptop", "mnist").batch_size
 
 
-@pytest.mark.parametrize("script", list(compare.ENTRIES))
+@pytest.mark.parametrize("script", [*compare.ENTRIES, paper10.SCRIPT])
 def test_every_script_learns_two_tasks(script):
-    library = compare.ENTRIES[script].library
+    library = compare.ENTRIES[script].library if script in compare.ENTRIES else paper10.LIBRARY
     if importlib.util.find_spec(MODULES.get(library, library)) is None:
         pytest.skip(f"{library} is not installed")
     row = stream.measure(script, TINY)
@@ -121,6 +122,23 @@ def test_wrong_sizes_are_named(capsys):
     with pytest.raises(SystemExit):
         compare.main(["--num-tasks", "0"])
     assert "--num-tasks: expected a whole number of at least 1, got 0" in capsys.readouterr().err
+
+
+def test_the_run_of_the_papers_ten_tasks_has_the_settings_of_its_profile(tmp_path, monkeypatch):
+    config = make_config("paper10", "mnist")
+    chosen = defaults(paper10.SCRIPT)
+    hidden = "-".join(str(size) for size in chosen.pop("hidden"))
+    assert config.target == f"mlp-{hidden}"
+    assert chosen == {name: getattr(config, name) for name in chosen}
+    asked = {}
+    monkeypatch.setattr(paper10, "version", lambda library: "0")
+    monkeypatch.setattr(
+        paper10, "run_alone", lambda _, sizes: asked.update(sizes) or {"acc": 0, "train_seconds": 0}
+    )
+    assert paper10.main(["--out", str(tmp_path / "peer.json")]) == 0
+    sizes = {"num_tasks": 10, "steps": 5000, "batch_size": 128, "first_task_factor": 1}
+    assert asked.items() >= sizes.items()
+    assert asked.items() <= json.loads((tmp_path / "peer.json").read_text())["provenance"].items()
 
 
 def test_an_estimate_grows_with_what_is_asked():

@@ -24,15 +24,16 @@ from hnetlib.data import load_data
 from hnetlib.evaluation import accuracy
 from hnetlib.tasks import PermutedTasks, seeded_generator
 
-FIRST_TASK_FACTOR = 2  # steps on the first task, as a multiple, as in our profiles
 # Avalanche imports them with all its metrics, data sets and strategies, and ours uses none of
 # those: where one is not installed, an empty module stands for it.
 NOT_NEEDED = ("wandb", "GPUtil", "gdown", "qpsolvers")
+FIRST_TASK_FACTOR = 2  # steps on the first task, as a multiple, as in our profiles
 DEFAULTS = {
     "dataset": "mnist",
     "split": "test",
     "num_tasks": 10,
     "steps": 400,
+    "first_task_factor": FIRST_TASK_FACTOR,
     "batch_size": 512,
     "seed": 0,
     "permutation_seed": 0,
@@ -49,6 +50,7 @@ class Stream:
     steps_per_task: int
     batch_size: int
     seed: int = 0
+    first_task_factor: int = FIRST_TASK_FACTOR
 
     @property
     def num_tasks(self) -> int:
@@ -62,7 +64,7 @@ class Stream:
 
     def steps(self, task: int) -> int:
         """Optimiser steps on this task."""
-        return self.steps_per_task * (FIRST_TASK_FACTOR if task == 0 else 1)
+        return self.steps_per_task * (self.first_task_factor if task == 0 else 1)
 
     def batches(self, task: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The task's batches, images [B, D] and labels [B]: the same for every script."""
@@ -115,7 +117,8 @@ def measure(script: str, asked: dict) -> dict:
     torch.set_num_threads(asked["threads"])
     data = load_data(asked["dataset"], asked["split"])
     tasks = PermutedTasks(data, asked["num_tasks"], asked["permutation_seed"])
-    stream = Stream(tasks, asked["steps"], asked["batch_size"], asked["seed"])
+    names = ("steps", "batch_size", "seed", "first_task_factor")
+    stream = Stream(tasks, *(asked[name] for name in names))
     before = forget_peak()
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peers use what today's PyTorch and NumPy deprecate

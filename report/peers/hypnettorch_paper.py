@@ -1,0 +1,38 @@
+"""hypnettorch: the ten tasks of the paper by the settings of its authors, as in profile paper10."""
+
+import torch
+from hypnettorch.hnets.chunked_mlp_hnet import ChunkedHMLP
+from hypnettorch.mnets.mlp import MLP
+from hypnettorch.utils.hnet_regularizer import calc_fix_target_reg, get_current_targets
+from hypnettorch.utils.optim_step import calc_delta_theta
+from torch.nn.functional import cross_entropy
+
+
+def learn(tasks, lr=1e-4, beta=0.1, num_chunks=24, hidden=(1000, 1000)):
+    target = MLP(n_in=tasks.num_pixels, n_out=10, hidden_layers=hidden, no_weights=True)
+    hnet = ChunkedHMLP(
+        target.param_shapes,
+        -(-target.num_params // num_chunks),
+        chunk_emb_size=8,
+        cond_in_size=24,
+        layers=(25, 25),
+        activation_fn=torch.nn.ELU(),
+        num_cond_embs=tasks.num_tasks,
+    )
+    shared = hnet.unconditional_params
+    for task in range(tasks.num_tasks):
+        targets = get_current_targets(task, hnet) if task else None
+        optimizer = torch.optim.Adam(shared, lr=lr, fused=True)
+        of_token = torch.optim.Adam([hnet.conditional_params[task]], lr=lr, fused=True)
+        for images, labels in tasks.batches(task):
+            weights = hnet.forward(cond_id=task)
+            optimizer.zero_grad()
+            of_token.zero_grad()
+            cross_entropy(target.forward(images, weights=weights), labels).backward()
+            if task:
+                ahead = calc_delta_theta(optimizer, False, detach_dt=True)
+                penalty = calc_fix_target_reg(hnet, task, targets=targets, dTheta=ahead)
+                (beta * penalty).backward()
+            optimizer.step()
+            of_token.step()
+    return lambda task, images: target.forward(images, weights=hnet.forward(cond_id=task))
