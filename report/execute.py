@@ -91,6 +91,11 @@ class NamedLines:
         """Passes the flush on."""
         self.stream.flush()
 
+    def finish(self) -> None:
+        """Ends the line that was begun, if there is one."""
+        if self.begun:
+            self.write("\n")
+
 
 def execute(
     source: Path,
@@ -137,11 +142,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         given = ", ".join(f"{name}={value!r}" for name, value in parameters.items())
         print(f"{options.source.stem}: running ({given or 'its own parameters'})", flush=True)
-        out, err = sys.stdout, sys.stderr
+        streams = [sys.stdout, sys.stderr]
         if options.named:
             label = options.source.stem.split("_")[0]
-            out, err = (NamedLines(stream, f"{label} | ") for stream in (out, err))
-        seconds = execute(options.source, options.output, parameters, out, err)
+            streams = [NamedLines(stream, f"{label} | ") for stream in streams]
+        seconds = execute(options.source, options.output, parameters, *streams)
+        for stream in streams if options.named else ():
+            stream.finish()
     except NotebookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,5 +1,6 @@
 """`report/execute.py`: one notebook, executed by this Python, or an error in one line."""
 
+import io
 import json
 import os
 import subprocess
@@ -13,7 +14,13 @@ from nbformat.v4 import new_code_cell, new_notebook
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "report"))
 
-from execute import NotebookError, check_parameters, known_parameters, parse_value  # noqa: E402
+from execute import (  # noqa: E402
+    NamedLines,
+    NotebookError,
+    check_parameters,
+    known_parameters,
+    parse_value,
+)
 
 PARAMETERS = (
     "count = 1\nrate: float = 0.5  # of something\nflag = None\nname = 'x'\nsizes = (3,\n 4)"
@@ -169,3 +176,14 @@ def test_dead_kernel_is_a_failure(tmp_path):
     assert result.returncode == 1
     assert "error: 01_a.ipynb: DeadKernelError" in result.stderr
     assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_lines_of_notebooks_side_by_side_stay_whole():
+    both = io.StringIO()
+    first, second = NamedLines(both, "01 | "), NamedLines(both, "02 | ")
+    first.write("half a ")
+    second.write("line\n")
+    first.write("line\nno end")
+    first.finish()
+    second.finish()
+    assert both.getvalue() == "02 | line\n01 | half a line\n01 | no end\n"
