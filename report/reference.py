@@ -65,7 +65,8 @@ ELSEWHERE = ("threads", "device")  # settings that say where a run is made, not 
 def methods_of(profile: str) -> Methods:
     """The methods that are recorded for a profile: for most, the hypernetwork alone."""
     several = {"laptop": METHODS, "laptop-brief": BRIEF, "published10": PUBLISHED}
-    return several.get(profile, {"hnet": ({}, ONE)})
+    pairs = THREE if profile in ("paper10", "original") else ONE
+    return several.get(profile, {"hnet": ({}, pairs)})
 
 
 def planned(profile: str) -> Iterator[tuple[str, Config]]:
