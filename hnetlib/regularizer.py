@@ -149,7 +149,7 @@ class TaskRegularizer:
         features = hnet.features(task_tokens, chunk_tokens)  # [C + K, H]
         if not len(pairs):
             return hnet.head(features), hnet.chunk_tokens.new_zeros(())
-        if len(pairs) <= FEW_ROWS:
+        if len(pairs) <= FEW_ROWS and not (self._base and pairs is self._all_pairs):
             rows = hnet.head(features)  # [C + K, N]: reads the large last layer once
             kept, scales = self._kept(pairs)
             squares = ((rows[num_own:] - kept) * scales).square().sum()
@@ -168,7 +168,7 @@ class TaskRegularizer:
     def _many_squares(self, features: Tensor, pairs: Tensor) -> Tensor:
         head, num_gram = self.hnet.head, 0
         squares = features.new_zeros(())
-        if self._base is not None and pairs is self._all_pairs:
+        if self._base and pairs is self._all_pairs:
             num_gram = len(self._base.rows)
             # the base holds features times scale, and the scale last
             scales = self._base.rows[:, -1:]  # [R, 1]
@@ -189,10 +189,8 @@ class TaskRegularizer:
         in_gram = one_scale[self._all_pairs % hnet.num_chunks]  # [t * C]
         num_gram = int(in_gram.sum())
         self._base = None
-        if (
-            self.penalty == "all"
-            and num_gram > FEW_ROWS
-            and gram_is_cheaper(num_gram, hnet.chunk_size, hnet.head.in_features)
+        if self.penalty == "all" and gram_is_cheaper(
+            num_gram, hnet.chunk_size, hnet.head.in_features
         ):
             self.snapshots = FrozenHead(hnet, self.tokens)
             self._all_pairs = torch.cat([self._all_pairs[in_gram], self._all_pairs[~in_gram]])

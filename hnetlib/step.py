@@ -117,13 +117,16 @@ class TrainingStep:
 
     def _adam_move(self, parameter: nn.Parameter, group: dict) -> Tensor:
         """What Adam (Kingma & Ba, 1412.6980, algorithm 1) would add now, its state left alone."""
+        gradient = parameter.grad
         state = self.optimizer.state.get(parameter) or {}
         decay1, decay2 = group["betas"]
         step = state.get("step", 0) + 1
-        first = (1 - decay1) * parameter.grad + decay1 * state.get("exp_avg", 0)
-        second = (1 - decay2) * parameter.grad.square() + decay2 * state.get("exp_avg_sq", 0)
-        first, second = first / (1 - decay1**step), second / (1 - decay2**step)
-        return -group["lr"] * first / (second.sqrt() + group["eps"])
+        first = state["exp_avg"] if state else torch.zeros_like(gradient)
+        second = state["exp_avg_sq"] if state else torch.zeros_like(gradient)
+        first = first.lerp(gradient, 1 - decay1)
+        second = (decay2 * second).addcmul_(gradient, gradient, value=1 - decay2)
+        divisor = second.div_(1 - decay2**step).sqrt_().add_(group["eps"])
+        return first.div_(divisor).mul_(-group["lr"] / (1 - decay1**step))
 
     def finish(self) -> None:
         """Call after the task's last step."""

@@ -186,6 +186,25 @@ def test_cheaper_exact_forms_keep_value_and_gradient(exact_forms, form, distance
         torch.testing.assert_close(ours, plain, rtol=1e-14 / distance + 1e-10, atol=0)
 
 
+def test_few_rows_take_the_gram_form_too_where_the_last_layer_is_narrow():
+    """As in `paper10`: 25 features, so that 216 rows of 75,000 numbers are many."""
+    torch.manual_seed(0)
+    hnet = hypernetize(MLP((64, 60, 3)), 6, num_chunks=8, hnet_hidden=(4,))
+    regularizer = TaskRegularizer(hnet, penalty="all")
+    for task in range(5):
+        hnet.freeze_token(task)
+        regularizer.end_task(task)
+    regularizer.begin_task()
+    assert 20 < len(regularizer._base.rows) < len(regularizer.draw()) == 40
+    before = [hnet.generate(hnet.task_tokens[s]).detach() for s in range(5)]
+    move(hnet, 0.01)
+    now = [hnet.generate(hnet.task_tokens[s]) for s in range(5)]
+    by_hand = sum((a - b).square().sum() for a, b in zip(now, before, strict=True)) / 5
+    torch.testing.assert_close(regularizer(), by_hand, rtol=1e-4, atol=0)
+    _, penalty = regularizer.weights_and_penalty(5, regularizer.draw())
+    torch.testing.assert_close(penalty, by_hand, rtol=1e-4, atol=0)
+
+
 def test_the_gram_form_takes_chunks_of_one_scale_and_blocks_take_the_rest(exact_forms):
     exact_forms("gram")
     hnet, regularizer = learned()
