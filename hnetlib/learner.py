@@ -57,7 +57,10 @@ class Learner(ContinualLearner):
 
     def build(self) -> Hypernetwork:
         """The untrained hypernetwork."""
-        return build_hnet(self.config)
+        hnet = build_hnet(self.config)
+        if self.config.head_optimizer == "least_change":
+            hnet.head.requires_grad_(False)  # from the first task on, and where a run resumes
+        return hnet
 
     @property
     def stored_train(self) -> int:

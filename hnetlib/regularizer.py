@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hnetlib.config import Penalty, Snapshot, SnapshotPrecision, expect_one_of
 from hnetlib.hypernet import Hypernetwork
-from hnetlib.snapshots import FrozenHead, StoredRows, features_of
+from hnetlib.snapshots import FeatureSnapshots, FrozenHead, StoredRows, features_of
 from hnetlib.squares import Base, BlockSquares, GramSquares, gram_is_cheaper
 
 FEW_ROWS = 512  # up to here rows of old tasks share one product with those of the current task
@@ -58,7 +58,7 @@ class TaskRegularizer:
         self.dtype = torch.float16 if snapshot_precision == "float16" else wide
         self.old_tasks: list[int] = []
         self.tokens = torch.empty(0)  # [t, task_token_dim]
-        self.snapshots: StoredRows | FrozenHead = StoredRows(self.dtype)
+        self.snapshots: StoredRows | FrozenHead | FeatureSnapshots = StoredRows(self.dtype)
         self._base: Base | None = None  # for GramSquares, where that is the cheaper form
         self._all_pairs = torch.empty(0, dtype=torch.int64, device=hnet.chunk_tokens.device)
 
@@ -149,7 +149,12 @@ class TaskRegularizer:
         features = hnet.features(task_tokens, chunk_tokens)  # [C + K, H]
         if not len(pairs):
             return hnet.head(features), hnet.chunk_tokens.new_zeros(())
-        if len(pairs) <= FEW_ROWS and not (self._base and pairs is self._all_pairs):
+        if isinstance(self.snapshots, FeatureSnapshots):
+            rows = hnet.head(features[:num_own])
+            with torch.autocast(features.device.type, enabled=False):  # small differences
+                now = features[num_own:].to(hnet.scale.dtype)
+                squares = self.snapshots.squares(now, pairs)
+        elif len(pairs) <= FEW_ROWS and not (self._base and pairs is self._all_pairs):
             rows = hnet.head(features)  # [C + K, N]: reads the large last layer once
             kept, scales = self._kept(pairs)
             squares = ((rows[num_own:] - kept) * scales).square().sum()
@@ -189,7 +194,9 @@ class TaskRegularizer:
         in_gram = one_scale[self._all_pairs % hnet.num_chunks]  # [t * C]
         num_gram = int(in_gram.sum())
         self._base = None
-        if self.penalty == "all" and gram_is_cheaper(
+        if not hnet.head.weight.requires_grad:  # `LeastChange` keeps it as it is
+            self.snapshots = FeatureSnapshots(hnet, self.tokens)
+        elif self.penalty == "all" and gram_is_cheaper(
             num_gram, hnet.chunk_size, hnet.head.in_features
         ):
             self.snapshots = FrozenHead(hnet, self.tokens)

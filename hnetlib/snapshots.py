@@ -1,4 +1,4 @@
-"""What old tokens generated once: kept as rows, or as the last layer that makes them again."""
+"""What old tokens generated once: kept as rows, or as what makes them again."""
 
 import copy
 
@@ -51,6 +51,43 @@ class FrozenHead:
     def rows(self, pairs: Tensor) -> Tensor:
         """The rows [K, N] of pairs [K], each numbered task * C + chunk."""
         return F.linear(self.features[pairs], self.head.weight, self.head.bias)
+
+
+class FeatureSnapshots:
+    """Snapshots as what the last layer W read, where W stays as it is while a task is learned.
+
+    Then the row of a (task, chunk) pair moves with its features alone, and how far is a product of
+    their size, not of the row's: with the chunk's scales s,
+
+        ||s * (W phi - W phi0)||^2 = (phi - phi0) G (phi - phi0)^T,   G = W^T diag(s^2) W.
+
+    Memory: t * C * H numbers, and an H by H matrix for each chunk whose scales are not another's.
+    """
+
+    @torch.no_grad()
+    def __init__(self, hnet: Hypernetwork, tokens: Tensor) -> None:
+        self.weight, self.num_chunks = hnet.head.weight, hnet.num_chunks
+        self.version = self.weight._version  # PyTorch counts changes in place
+        features = [features_of(hnet, few) for few in tokens.split(TASKS_AT_ONCE)]
+        self.features = torch.cat(features)  # [t * C, H]
+        scales, self.kinds = hnet.scale.unique(dim=0, return_inverse=True)  # [G, N], [C]
+        self.grams = [self.weight.T @ (self.weight * s.square()[:, None]) for s in scales]
+
+    def squares(self, features: Tensor, pairs: Tensor) -> Tensor:
+        """Sum over pairs [K] of how far their rows are from the snapshot's, squared: a scalar.
+
+        features: what the last layer reads for them now, [K, H]. RuntimeError where that layer was
+        changed since the snapshot.
+        """
+        if self.weight._version != self.version:
+            raise RuntimeError(
+                "last layer: expected the same as at begin_task, since its weight needs no "
+                "gradient, but it was changed; call begin_task again"
+            )
+        moved = features - self.features[pairs]  # [K, H]
+        kinds = self.kinds[pairs % self.num_chunks]  # [K]
+        alike = [moved[kinds == kind] for kind in range(len(self.grams))]
+        return sum(((d @ gram) * d).sum() for d, gram in zip(alike, self.grams, strict=True))
 
 
 def features_of(hnet: Hypernetwork, tokens: Tensor) -> Tensor:

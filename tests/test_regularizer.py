@@ -10,7 +10,7 @@ from hnetlib import regularizer as regularizer_module
 from hnetlib import squares
 from hnetlib.hypernet import hypernetize
 from hnetlib.regularizer import TaskRegularizer
-from hnetlib.snapshots import FrozenHead, StoredRows
+from hnetlib.snapshots import FeatureSnapshots, FrozenHead, StoredRows
 from hnetlib.targets import MLP
 
 OLD_TASKS, CHUNKS = 3, 4
@@ -212,6 +212,49 @@ def test_the_gram_form_takes_chunks_of_one_scale_and_blocks_take_the_rest(exact_
     assert 0 < sum(uniform) < CHUNKS
     assert len(regularizer._base.rows) == OLD_TASKS * sum(uniform)
     assert sorted(regularizer.draw().tolist()) == list(range(OLD_TASKS * CHUNKS))
+
+
+@pytest.mark.parametrize("penalty", ["all", "tasks", "rows"])
+def test_features_are_snapshots_enough_where_the_last_layer_stays(penalty):
+    """Value and gradient as with stored rows, while only what comes before that layer moves."""
+    found = []
+    for still in (False, True):
+        torch.manual_seed(0)
+        hnet = hypernetize(MLP((6, 5, 3)), 4, num_chunks=CHUNKS, hnet_hidden=(9,)).double()
+        hnet.head.requires_grad_(not still)
+        regularizer = TaskRegularizer(hnet, penalty=penalty, penalty_size=2)
+        for task in range(OLD_TASKS):
+            hnet.freeze_token(task)
+            regularizer.end_task(task)
+        regularizer.begin_task()
+        assert isinstance(regularizer.snapshots, FeatureSnapshots if still else StoredRows)
+        assert regularizer() < 1e-24
+        moving = [*hnet.body.parameters(), hnet.chunk_tokens]
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for parameter in moving:
+                parameter += 0.1 * torch.randn_like(parameter)
+        pairs = regularizer.draw(torch.Generator().manual_seed(2))
+        weights, value = regularizer.weights_and_penalty(3, pairs)
+        assert value > 1e-3
+        loss = value + sum(weight.square().sum() for weight in weights.values())
+        found.append([value, *torch.autograd.grad(loss, [*moving, hnet.task_tokens[3]])])
+    for stored, features in zip(*found, strict=True):
+        torch.testing.assert_close(features, stored, rtol=1e-9, atol=1e-12)
+
+
+def test_a_last_layer_that_was_said_to_stay_and_did_not_is_named():
+    hnet, _ = learned()
+    hnet.head.requires_grad_(False)
+    regularizer = TaskRegularizer(hnet)
+    regularizer.end_task(0)
+    regularizer.begin_task()
+    with torch.no_grad():
+        hnet.head.weight.mul_(2)
+    with pytest.raises(RuntimeError, match="call begin_task again"):
+        regularizer()
+    regularizer.begin_task()
+    assert regularizer() < 1e-24
 
 
 def test_snapshots_too_large_to_store_are_made_again(monkeypatch):
