@@ -121,6 +121,11 @@ BASELINES: dict[str, dict] = {
     "si-multihead": {"lr": 1e-2, "strength": 10.0},
 }
 # The same for `laptop-brief`, where that is another.
-BRIEF: dict[str, dict] = {}
+BRIEF: dict[str, dict] = {
+    "fine-tuning": {"lr": 1e-3},
+    "ewc-multihead": {"lr": 3e-3, "strength": 10.0},
+    "si": {"strength": 10.0},
+    "si-multihead": {"lr": 3e-3},
+}
 # The same for networks with as many numbers as the hypernetwork of `laptop-brief`: wider ones.
 MATCHED: dict[str, dict] = {}

@@ -50,7 +50,9 @@ METHODS: Methods = {
     },
 }
 # The hypernetwork, and plain networks of the target's size, for as few steps as those had.
-BRIEF: Methods = {"hnet": ({}, THREE)} | {m: ({"method": m}, THREE) for m in MATCHED}
+BRIEF: Methods = {"hnet": ({}, THREE)} | {
+    m: ({"method": m}, THREE) for m in BASELINES if m not in ("joint-hnet", "separate")
+}
 # Strengths are those that the authors of 1906.00695 give for their own runs of these baselines.
 TEN = {"lr": 1e-4}  # the profile's, where a method's own would come first
 PUBLISHED: Methods = {
