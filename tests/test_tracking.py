@@ -19,7 +19,7 @@ from hnetlib.learner import train_or_load
 ROOT = paths.PACKAGE.parent
 sys.path.insert(0, str(ROOT / "report"))
 RECORDED = sorted((ROOT / "report" / "reference").glob("*/runs/*.json"))
-LARGEST_REFERENCE = 5_000_000  # bytes of all committed logs
+LARGEST_REFERENCE = 8_000_000  # bytes of all committed logs
 
 
 def read(directory):
