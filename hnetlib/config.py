@@ -6,7 +6,7 @@ from typing import Literal, get_args, get_origin
 
 import torch
 
-from hnetlib.profiles import BASELINES, BRIEF, DIGITS, PROFILES, SMALL
+from hnetlib.profiles import BASELINES, BASELINES_OF, DIGITS, PROFILES, SMALL
 from hnetlib.targets import make_target
 
 Dataset = Literal["mnist", "digits"]
@@ -212,8 +212,8 @@ def defaults(profile: str, dataset: str, method: str = "hnet") -> dict:
     chosen |= PROFILES[profile] | (DIGITS.get(profile, {}) if dataset == "digits" else {})
     if method == "hnet":
         return chosen
-    chosen |= {"method": method} | BASELINES[method]
-    return chosen | (BRIEF.get(method, {}) if profile == "laptop-brief" else {})
+    own = BASELINES_OF.get(profile, {}).get(method, {})
+    return chosen | {"method": method} | BASELINES[method] | own
 
 
 def resolve_dataset(profile: str, dataset: str) -> str:

@@ -120,12 +120,15 @@ BASELINES: dict[str, dict] = {
     "si": {"lr": 3e-3, "strength": 3.0},
     "si-multihead": {"lr": 1e-2, "strength": 10.0},
 }
-# The same for `laptop-brief`, where that is another.
-BRIEF: dict[str, dict] = {
-    "fine-tuning": {"lr": 1e-3},
-    "ewc-multihead": {"lr": 3e-3, "strength": 10.0},
-    "si": {"strength": 10.0},
-    "si-multihead": {"lr": 3e-3},
+# The same for single profiles, where that is another.
+BASELINES_OF: dict[str, dict[str, dict]] = {
+    "laptop-brief": {
+        "fine-tuning": {"lr": 1e-3},
+        "ewc-multihead": {"lr": 3e-3, "strength": 10.0},
+        "si": {"strength": 10.0},
+        "si-multihead": {"lr": 3e-3},
+    },
 }
 # The same for networks with as many numbers as the hypernetwork of `laptop-brief`: wider ones.
 MATCHED: dict[str, dict] = {}
+MATCHED_SIZE = "-matched"  # ends the name of a method with those

@@ -149,12 +149,8 @@ class TaskRegularizer:
         features = hnet.features(task_tokens, chunk_tokens)  # [C + K, H]
         if not len(pairs):
             return hnet.head(features), hnet.chunk_tokens.new_zeros(())
-        if isinstance(self.snapshots, FeatureSnapshots):
-            rows = hnet.head(features[:num_own])
-            with torch.autocast(features.device.type, enabled=False):  # small differences
-                now = features[num_own:].to(hnet.scale.dtype)
-                squares = self.snapshots.squares(now, pairs)
-        elif len(pairs) <= FEW_ROWS and not (self._base and pairs is self._all_pairs):
+        by_products = isinstance(self.snapshots, FeatureSnapshots) or self._gram_of(pairs)
+        if len(pairs) <= FEW_ROWS and not by_products:
             rows = hnet.head(features)  # [C + K, N]: reads the large last layer once
             kept, scales = self._kept(pairs)
             squares = ((rows[num_own:] - kept) * scales).square().sum()
@@ -162,7 +158,7 @@ class TaskRegularizer:
         else:
             rows = hnet.head(features[:num_own])
             with torch.autocast(features.device.type, enabled=False):  # small differences
-                squares = self._many_squares(features[num_own:].to(hnet.scale.dtype), pairs)
+                squares = self._squares(features[num_own:].to(hnet.scale.dtype), pairs)
         # the mean over pairs, times C: 1/t of the sum over all pairs where these are all
         return rows, squares * (hnet.num_chunks / len(pairs))
 
@@ -170,15 +166,22 @@ class TaskRegularizer:
         """The snapshot's rows and the scale of each of their numbers, both [K, N]."""
         return self.snapshots.rows(pairs), self.hnet.scale[pairs % self.hnet.num_chunks]
 
-    def _many_squares(self, features: Tensor, pairs: Tensor) -> Tensor:
-        head, num_gram = self.hnet.head, 0
+    def _gram_of(self, pairs: Tensor) -> Base | None:
+        """What `GramSquares` needs, where it is the form for these pairs."""
+        return self._base if pairs is self._all_pairs else None
+
+    def _squares(self, features: Tensor, pairs: Tensor) -> Tensor:
+        """How far rows [K] are from their snapshots, squared and summed, by features [K, H]."""
+        if isinstance(self.snapshots, FeatureSnapshots):
+            return self.snapshots.squares(features, pairs)
+        head, base, num_gram = self.hnet.head, self._gram_of(pairs), 0
         squares = features.new_zeros(())
-        if self._base and pairs is self._all_pairs:
-            num_gram = len(self._base.rows)
+        if base:
+            num_gram = len(base.rows)
             # the base holds features times scale, and the scale last
-            scales = self._base.rows[:, -1:]  # [R, 1]
-            moved = features[:num_gram] * scales - self._base.rows[:, :-1]  # [R, H]
-            squares = GramSquares.apply(moved, head.weight, head.bias, self._base)
+            scales = base.rows[:, -1:]  # [R, 1]
+            moved = features[:num_gram] * scales - base.rows[:, :-1]  # [R, H]
+            squares = GramSquares.apply(moved, head.weight, head.bias, base)
         if num_gram < len(pairs):
             features, pairs = features[num_gram:], pairs[num_gram:]
             squares = squares + BlockSquares.apply(

@@ -28,11 +28,10 @@ from hnetlib import evaluation, paths, plots, pretrained, tracking
 from hnetlib.config import Config, make_config, plain
 from hnetlib.data import load_data
 from hnetlib.learner import load_hnet, train_or_load
-from hnetlib.profiles import BASELINES, MATCHED, PROFILES
+from hnetlib.profiles import BASELINES, MATCHED, MATCHED_SIZE, PROFILES
 from hnetlib.runs import Run, write_json
 from hnetlib.tasks import PermutedTasks
 
-MATCHED_SIZE = "-matched"  # ends the name of what is not of its kind's usual size
 THREE, ONE = (0, 1, 2), (0,)  # pairs: seed and permutation_seed are one number
 CONVERGED = {"method": "separate", "steps_per_task": 2000}
 Methods = dict[str, tuple[dict, tuple[int, ...]]]  # method: what differs, and its pairs

@@ -6,8 +6,8 @@
 Each method tries its list of values of one setting, keeps the best accuracy (ACC), and goes on to
 the next; the best of all its runs is what it gets. Methods that learn in sequence do so on 20
 tasks, joint ones on 100 with a fraction of the steps. Writes
-`report/reference/<profile>/search.json`, one row for each run; the winners are `BASELINES`, `BRIEF`
-and `MATCHED` of `hnetlib/profiles.py`.
+`report/reference/<profile>/search.json`, one row for each run; the winners are `BASELINES`,
+`BASELINES_OF` and `MATCHED` of `hnetlib/profiles.py`.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 from hnetlib import paths
 from hnetlib.config import Config, make_config
 from hnetlib.learner import train_or_load
+from hnetlib.profiles import MATCHED_SIZE
 from hnetlib.runs import write_json
 
 SEQUENTIAL = {"num_tasks": 20}
@@ -105,7 +106,7 @@ class Search:
         return make_config(
             self.profile,
             "mnist",
-            method=method.removesuffix("-matched"),
+            method=method.removesuffix(MATCHED_SIZE),
             split="validation",
             permutation_seed=1000,
             threads=1,

@@ -17,7 +17,7 @@ ROWS = json.loads((REFERENCE / "summary.json").read_text())
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['method']} {row['size']}")
 def test_each_row_is_the_mean_of_its_recorded_runs(row):
-    name = row["method"] + ("-matched" if row["size"] == "matched" else "")
+    name = row["method"] + (profiles.MATCHED_SIZE if row["size"] == "matched" else "")
     files = sorted((REFERENCE / "runs").glob(f"{name}-s[0-9].json"))
     runs = [json.loads(file.read_text()) for file in files]
     assert len(runs) == row["n_seeds"]
@@ -140,10 +140,11 @@ def test_baselines_start_from_the_winners_of_the_search(profile):
             return row["acc"]
 
     for method in {row["method"] for row in recorded}:
-        settings = profiles.MATCHED if method.endswith("-matched") else profiles.BASELINES
-        used = settings[method.removesuffix("-matched")]
-        if settings is profiles.BASELINES and profile == "laptop-brief":
-            used = used | profiles.BRIEF.get(method, {})
+        name = method.removesuffix(profiles.MATCHED_SIZE)
+        if name != method:
+            used = profiles.MATCHED[name]
+        else:
+            used = profiles.BASELINES[name] | profiles.BASELINES_OF.get(profile, {}).get(name, {})
         assert NoTraining(profile, place).choose(method).items() <= used.items(), method
 
 
