@@ -34,6 +34,7 @@ WIDE_HEADS = {"target": "mlp-3218"}  # and a last layer a task
 WIDE_JOINT = {"num_tasks": 100, "steps_per_task": 10}
 WIDE_RATES = ("lr", (1e-3, 3e-4, 3e-3))
 WIDE_STRENGTHS = ("strength", (10.0, 1.0, 100.0))
+TEN = {"lr": 1e-4, "steps_per_task": 1000}
 Order = list[tuple[str, tuple]]
 # profile: method: what all its runs share, then the settings in the order they are chosen in
 SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
@@ -61,6 +62,10 @@ SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
         "fine-tuning-matched": (SEQUENTIAL | WIDE, [("lr", (1e-3, 3e-4, 1e-4))]),
         "joint-plain-matched": (WIDE_JOINT | WIDE, [WIDE_RATES]),
         "joint-multihead-matched": (WIDE_JOINT | WIDE_HEADS, [WIDE_RATES]),
+    },
+    # Its ten tasks with a fifth of the steps, at the published rate.
+    "published10": {
+        "si-multihead": (TEN, [("strength", (0.1, 1.0, 3.0, 10.0, 30.0))]),
     },
 }
 
