@@ -38,7 +38,7 @@ class Progress:
         self.last_line = now
         elapsed = now - self.start
         left = elapsed / (done - self.first_done) * (self.total - done)
-        parts = [f"{done:4d}/{self.total} tasks"]
+        parts = [f"{self.name}  {done:4d}/{self.total} tasks"]
         parts += [f"mean accuracy {accuracy:.2%}"] if accuracy is not None else []
         parts += [f"{elapsed / 60:.1f} min", f"{left / 60:.1f} min left"]
         print("   ".join(parts), flush=True)

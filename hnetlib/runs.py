@@ -23,6 +23,7 @@ from hnetlib.config import Config
 from hnetlib.provenance import provenance
 
 # Modules that can change the numbers of a run: an edit of their code makes it another run.
+# What `profiles` says is in the config already.
 NUMERIC_MODULES = (
     "baselines",
     "config",
@@ -34,7 +35,6 @@ NUMERIC_MODULES = (
     "learner",
     "least_change",
     "plain",
-    "profiles",
     "regularizer",
     "snapshots",
     "squares",
