@@ -130,5 +130,11 @@ BASELINES_OF: dict[str, dict[str, dict]] = {
     },
 }
 # The same for networks with as many numbers as the hypernetwork of `laptop-brief`: wider ones.
-MATCHED: dict[str, dict] = {}
+WIDE, WIDE_HEADS = {"target": "mlp-7227"}, {"target": "mlp-3218"}  # the latter with a head a task
+MATCHED: dict[str, dict] = {
+    "joint-plain": WIDE | {"lr": 3e-3},
+    "joint-multihead": WIDE_HEADS | {"lr": 3e-3},
+    "ewc-multihead": WIDE_HEADS | {"lr": 3e-3, "strength": 100.0},
+    "si-multihead": WIDE_HEADS | {"lr": 1e-3, "strength": 100.0},
+}
 MATCHED_SIZE = "-matched"  # ends the name of a method with those

@@ -18,7 +18,7 @@ from pathlib import Path
 from hnetlib import paths
 from hnetlib.config import Config, make_config
 from hnetlib.learner import train_or_load
-from hnetlib.profiles import MATCHED_SIZE
+from hnetlib.profiles import MATCHED_SIZE, WIDE, WIDE_HEADS
 from hnetlib.runs import write_json
 
 SEQUENTIAL = {"num_tasks": 20}
@@ -29,10 +29,9 @@ EWC = ("strength", (10.0, 3.0, 30.0, 100.0))
 STRONGER = ("strength", (30.0, 100.0, 300.0))  # again, at the rate found, which was a high one
 SI = ("strength", (0.3, 0.1, 1.0, 3.0, 10.0))
 # Of networks as large as the hypernetwork, in `laptop-brief`: fewer values, runs take minutes.
-WIDE = {"target": "mlp-7227"}
-WIDE_HEADS = {"target": "mlp-3218"}  # and a last layer a task
 WIDE_JOINT = {"num_tasks": 100, "steps_per_task": 10}
 WIDE_RATES = ("lr", (1e-3, 3e-4, 3e-3))
+LOW_RATES = ("lr", (1e-3, 3e-4, 1e-4))  # with one head, which wide networks do best with slowly
 WIDE_STRENGTHS = ("strength", (10.0, 1.0, 100.0))
 TEN = {"lr": 1e-4, "steps_per_task": 1000}
 Order = list[tuple[str, tuple]]
@@ -55,11 +54,11 @@ SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
         "si": (SEQUENTIAL, [SI, RATES]),
         "si-multihead": (SEQUENTIAL, [SI, RATES]),
         "fine-tuning": (SEQUENTIAL, [RATES]),
-        "ewc-matched": (SEQUENTIAL | WIDE, [WIDE_STRENGTHS, WIDE_RATES]),
+        "ewc-matched": (SEQUENTIAL | WIDE, [WIDE_STRENGTHS, LOW_RATES, ("strength", (1000.0,))]),
         "ewc-multihead-matched": (SEQUENTIAL | WIDE_HEADS, [WIDE_STRENGTHS, WIDE_RATES]),
-        "si-matched": (SEQUENTIAL | WIDE, [WIDE_STRENGTHS, WIDE_RATES]),
+        "si-matched": (SEQUENTIAL | WIDE, [WIDE_STRENGTHS, LOW_RATES]),
         "si-multihead-matched": (SEQUENTIAL | WIDE_HEADS, [WIDE_STRENGTHS, WIDE_RATES]),
-        "fine-tuning-matched": (SEQUENTIAL | WIDE, [("lr", (1e-3, 3e-4, 1e-4))]),
+        "fine-tuning-matched": (SEQUENTIAL | WIDE, [("lr", (1e-3, 3e-4, 1e-4, 3e-5))]),
         "joint-plain-matched": (WIDE_JOINT | WIDE, [WIDE_RATES]),
         "joint-multihead-matched": (WIDE_JOINT | WIDE_HEADS, [WIDE_RATES]),
     },
