@@ -28,7 +28,7 @@ from hnetlib import evaluation, paths, plots, pretrained, tracking
 from hnetlib.config import Config, make_config, plain
 from hnetlib.data import load_data
 from hnetlib.learner import load_hnet, train_or_load
-from hnetlib.profiles import BASELINES, MATCHED, MATCHED_SIZE, PROFILES
+from hnetlib.profiles import BASELINES, BASELINES_OF, MATCHED, MATCHED_SIZE, PROFILES
 from hnetlib.runs import Run, write_json
 from hnetlib.tasks import PermutedTasks
 
@@ -52,15 +52,13 @@ METHODS: Methods = {
 BRIEF: Methods = {"hnet": ({}, THREE)} | {
     m: ({"method": m}, THREE) for m in BASELINES if m not in ("joint-hnet", "separate")
 }
-# Strengths are those that the authors of 1906.00695 give for their own runs of these baselines.
-TEN = {"lr": 1e-4}  # the profile's, where a method's own would come first
-PUBLISHED: Methods = {
-    "ewc-multihead": ({"method": "ewc-multihead", "strength": 100.0, **TEN}, ONE),
-    "si-multihead": ({"method": "si-multihead", "strength": 0.1, **TEN}, ONE),
-    "joint-multihead": ({"method": "joint-multihead", "tasks_per_batch": 10, **TEN}, ONE),
-}
+PUBLISHED: Methods = {m: ({"method": m}, ONE) for m in BASELINES_OF["published10"]}
 LABELS = {"hnet": "with the regulariser", "hnet-beta0": "without"}
 ELSEWHERE = ("threads", "device")  # settings that say where a run is made, not what it is
+# Settings that mean nothing to a plain network.
+OF_HNET = ("hnet_hidden", "hnet_activation", "task_token_dim", "chunk_token_dim", "num_chunks")
+OF_HNET += ("head_optimizer", "head_lr_factor", "damping", "beta", "look_ahead")
+OF_HNET += ("penalty", "penalty_size", "snapshot", "snapshot_precision")
 
 
 def methods_of(profile: str) -> Methods:
@@ -139,7 +137,8 @@ def settings_of(config: dict) -> dict:
 
 def what_it_is(method: str, config: dict) -> dict:
     """What makes a run the same as another, wherever it is made."""
-    return {"method": method} | {k: v for k, v in config.items() if k not in ELSEWHERE}
+    ignored = ELSEWHERE + (() if "hnet" in config["method"] else OF_HNET)
+    return {"method": method} | {k: v for k, v in config.items() if k not in ignored}
 
 
 def summarise(runs: list[dict]) -> dict:

@@ -1,4 +1,4 @@
-"""Settings of the baselines: a small search on validation, one setting after the other.
+"""Settings of single profiles: a small search on validation, one setting after the other.
 
     python report/search.py                          # what is not recorded yet; can be stopped
     python report/search.py --profile laptop-brief   # of runs with a tenth of the steps
@@ -6,8 +6,8 @@
 Each method tries its list of values of one setting, keeps the best accuracy (ACC), and goes on to
 the next; the best of all its runs is what it gets. Methods that learn in sequence do so on 20
 tasks, joint ones on 100 with a fraction of the steps. Writes
-`report/reference/<profile>/search.json`, one row for each run; the winners are `BASELINES`,
-`BASELINES_OF` and `MATCHED` of `hnetlib/profiles.py`.
+`report/reference/<profile>/search.json`, one row for each run; the winners are what
+`hnetlib/profiles.py` says.
 """
 
 import argparse
@@ -33,6 +33,11 @@ WIDE_JOINT = {"num_tasks": 100, "steps_per_task": 10}
 WIDE_RATES = ("lr", (1e-3, 3e-4, 3e-3))
 LOW_RATES = ("lr", (1e-3, 3e-4, 1e-4))  # with one head, which wide networks do best with slowly
 WIDE_STRENGTHS = ("strength", (10.0, 1.0, 100.0))
+HNET = [
+    ("head_lr_factor", (33.0, 66.0, 100.0, 150.0, 200.0, 300.0)),
+    ("lr", (3e-4, 1e-4)),
+    ("damping", (0.01, 0.1)),
+]
 TEN = {"lr": 1e-4, "steps_per_task": 1000}
 Order = list[tuple[str, tuple]]
 # profile: method: what all its runs share, then the settings in the order they are chosen in
@@ -49,6 +54,7 @@ SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
         "joint-hnet": (JOINT, [("lr", (1e-3, 3e-4, 3e-3)), ("head_lr_factor", (1.0, 0.3))]),
     },
     "laptop-brief": {
+        "hnet": (SEQUENTIAL, HNET),
         "ewc": (SEQUENTIAL, [EWC, RATES, STRONGER]),
         "ewc-multihead": (SEQUENTIAL, [EWC, RATES, STRONGER]),
         "si": (SEQUENTIAL, [SI, RATES]),
@@ -56,7 +62,7 @@ SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
         "fine-tuning": (SEQUENTIAL, [RATES]),
         "ewc-matched": (SEQUENTIAL | WIDE, [WIDE_STRENGTHS, LOW_RATES, ("strength", (1000.0,))]),
         "ewc-multihead-matched": (SEQUENTIAL | WIDE_HEADS, [WIDE_STRENGTHS, WIDE_RATES]),
-        "si-matched": (SEQUENTIAL | WIDE, [WIDE_STRENGTHS, LOW_RATES]),
+        "si-matched": (SEQUENTIAL | WIDE, [WIDE_STRENGTHS, LOW_RATES, ("strength", (1000.0,))]),
         "si-multihead-matched": (SEQUENTIAL | WIDE_HEADS, [WIDE_STRENGTHS, WIDE_RATES]),
         "fine-tuning-matched": (SEQUENTIAL | WIDE, [("lr", (1e-3, 3e-4, 1e-4, 3e-5))]),
         "joint-plain-matched": (WIDE_JOINT | WIDE, [WIDE_RATES]),

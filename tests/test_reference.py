@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hnetlib import data, evaluation, paths, profiles, tracking
+from hnetlib.config import make_config
 from hnetlib.learner import train_or_load
 
 ROOT = paths.PACKAGE.parent
@@ -128,7 +129,7 @@ def test_methods_without_an_order_have_a_row_without_what_needs_one(
 
 
 @pytest.mark.parametrize("profile", ["laptop", "laptop-brief"])
-def test_baselines_start_from_the_winners_of_the_search(profile):
+def test_methods_start_from_the_winners_of_the_search(profile):
     import search
 
     place = paths.reference_dir(profile) / "search.json"
@@ -144,7 +145,7 @@ def test_baselines_start_from_the_winners_of_the_search(profile):
         if name != method:
             used = profiles.MATCHED[name]
         else:
-            used = profiles.BASELINES[name] | profiles.BASELINES_OF.get(profile, {}).get(name, {})
+            used = make_config(profile, "mnist", method=name).as_dict()
         assert NoTraining(profile, place).choose(method).items() <= used.items(), method
 
 
