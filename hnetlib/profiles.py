@@ -142,7 +142,9 @@ WIDE, WIDE_HEADS = {"target": "mlp-7227"}, {"target": "mlp-3218"}  # the latter 
 MATCHED: dict[str, dict] = {
     "joint-plain": WIDE | {"lr": 3e-3},
     "joint-multihead": WIDE_HEADS | {"lr": 3e-3},
+    "ewc": WIDE | {"lr": 1e-3, "strength": 1000.0},
     "ewc-multihead": WIDE_HEADS | {"lr": 3e-3, "strength": 100.0},
+    "si": WIDE | {"lr": 1e-3, "strength": 100.0},
     "si-multihead": WIDE_HEADS | {"lr": 1e-3, "strength": 100.0},
 }
 MATCHED_SIZE = "-matched"  # ends the name of a method with those
