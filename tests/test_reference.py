@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hnetlib import data, evaluation, paths, profiles, tracking
-from hnetlib.config import make_config
+from hnetlib.config import defaults
 from hnetlib.learner import train_or_load
 
 ROOT = paths.PACKAGE.parent
@@ -142,10 +142,8 @@ def test_methods_start_from_the_winners_of_the_search(profile):
 
     for method in {row["method"] for row in recorded}:
         name = method.removesuffix(profiles.MATCHED_SIZE)
-        if name != method:
-            used = profiles.MATCHED[name]
-        else:
-            used = make_config(profile, "mnist", method=name).as_dict()
+        matched = name != method
+        used = profiles.MATCHED[name] if matched else defaults(profile, "mnist", name)
         assert NoTraining(profile, place).choose(method).items() <= used.items(), method
 
 
