@@ -142,6 +142,7 @@ WIDE, WIDE_HEADS = {"target": "mlp-7227"}, {"target": "mlp-3218"}  # the latter 
 MATCHED: dict[str, dict] = {
     "joint-plain": WIDE | {"lr": 3e-3},
     "joint-multihead": WIDE_HEADS | {"lr": 3e-3},
+    "fine-tuning": WIDE | {"lr": 1e-4},
     "ewc": WIDE | {"lr": 1e-3, "strength": 1000.0},
     "ewc-multihead": WIDE_HEADS | {"lr": 3e-3, "strength": 100.0},
     "si": WIDE | {"lr": 1e-3, "strength": 100.0},
