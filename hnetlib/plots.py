@@ -46,8 +46,10 @@ def curves(
 ) -> Figure:
     """Lines over a common axis; `reference` draws named horizontal lines (chance, upper bound)."""
     fig, axis = plt.subplots()
-    for label, (x, y) in lines.items():
-        axis.plot(x, y, label=label, marker="o" if len(x) <= 20 else None)
+    num_colours = len(plt.rcParams["axes.prop_cycle"])
+    for number, (label, (x, y)) in enumerate(lines.items()):
+        style = "-" if number < num_colours else "--"  # colours start again
+        axis.plot(x, y, style, label=label, marker="o" if len(x) <= 20 else None)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # steps, tasks and chunks are whole
     if log_x:
