@@ -60,6 +60,7 @@ help: ## this list
 #: PYTHON=python3       Python that makes .venv
 #: BENCH="..."          for bench: options as in "--settings original --threads 1"
 #: PEERS="..."          for peers: options as in "--num-tasks 2 --steps 20"
+#: RUNS=reference       for tensorboard: a part of logs/, as reference/hnet
 #: ENV=active           use the active environment instead of making .venv
 #: HNETLIB_DATA, HNETLIB_RUNS, HNETLIB_LOGS   other places for data/, runs/ and logs/
 
@@ -113,7 +114,8 @@ peers: ## ten tasks by ours, hypnettorch and Avalanche, which are installed for 
 
 tensorboard: ## show the training logs in a browser, at 127.0.0.1
 	@$(SETUP) --quiet
-	$(PY) -m tensorboard.main --host 127.0.0.1 --logdir "$${HNETLIB_LOGS:-logs}"
+	@echo "TensorBoard shows more than 40 runs only once they are ticked at the left; make tensorboard RUNS=reference shows those of the repository"
+	$(PY) -m tensorboard.main --host 127.0.0.1 --logdir "$${HNETLIB_LOGS:-logs}/$(RUNS)"
 
 clean: ## remove report/build; runs, logs, data and .venv stay
 	@rm -rf report/build

@@ -6,12 +6,13 @@
 
 Writes `report/reference/<profile>/`: each run's settings, metrics and provenance, `summary.json`
 with one row for each method over its (seed, permutation_seed) pairs, and the figure of the README.
-Accuracies are fractions. `logs/reference/<method>/<profile>-s<seed>/` gets each run's TensorBoard
-log; a recorded run whose log is not there gets one, its training curves if its checkpoint is on
-disk. Can be stopped at any time: the same command skips what is recorded and resumes what was
-begun. A run that is recorded with the same settings is not made again, also if the code has changed
-since: its commit is beside it, and `--anew` makes it again. `--untimed` says that the machine has
-other work: the run's seconds then stay out of the summary.
+Accuracies are fractions. `logs/reference/<method>/<profile>-s<seed>/` gets the TensorBoard log of
+the first pair, of the hypernetwork those of all; a recorded run whose log is not there gets one,
+its training curves if its checkpoint is on disk. Can be stopped at any time: the same command skips
+what is recorded and resumes what was begun. A run that is recorded with the same settings is not
+made again, also if the code has changed since: its commit is beside it, and `--anew` makes it
+again. `--untimed` says that the machine has other work: the run's seconds then stay out of the
+summary.
 """
 
 import argparse
@@ -104,8 +105,15 @@ def log_directory(recorded_run: dict) -> Path:
     return paths.reference_logs_dir() / recorded_run["method"] / name
 
 
+def is_logged(recorded_run: dict) -> bool:
+    """Whether a run has a log here: TensorBoard draws none of more than 40 until it is asked to."""
+    return recorded_run["method"] == "hnet" or recorded_run["config"]["seed"] == 0
+
+
 def write_reference_log(recorded_run: dict) -> None:
     """The TensorBoard log of a recorded run; without its checkpoint, of what R says alone."""
+    if not is_logged(recorded_run):
+        return
     checkpoint = paths.runs_dir() / recorded_run["run"] / "checkpoint.pt"
     history = None
     if checkpoint.is_file():
@@ -211,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not (place / "runs").is_dir():
         print(f"error: no finished run of profile {options.profile} to record", file=sys.stderr)
         return 1
-    for run in recorded(place):
+    for run in filter(is_logged, recorded(place)):
         if not (log_directory(run) / tracking.FILE_NAME).is_file():
             write_reference_log(run)
     for row in write_summary(place):

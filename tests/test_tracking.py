@@ -19,7 +19,9 @@ from hnetlib.learner import train_or_load
 ROOT = paths.PACKAGE.parent
 sys.path.insert(0, str(ROOT / "report"))
 RECORDED = sorted((ROOT / "report" / "reference").glob("*/runs/*.json"))
-LARGEST_REFERENCE = 8_000_000  # bytes of all committed logs
+LOGGED = [file for file in RECORDED if file.stem.startswith("hnet-s") or file.stem.endswith("-s0")]
+LARGEST_REFERENCE = 5_000_000  # bytes of all committed logs
+MOST_RUNS = 40  # of which TensorBoard shows the curves without being asked
 
 
 def read(directory):
@@ -169,7 +171,7 @@ def test_the_curves_over_tasks_follow_from_R(tiny):
     assert tracking.curves_of(run.matrix) == logged
 
 
-@pytest.mark.parametrize("file", RECORDED, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", LOGGED, ids=lambda file: file.stem)
 def test_each_committed_log_says_what_is_recorded(file):
     import reference
 
@@ -188,7 +190,8 @@ def test_committed_logs_are_few_small_and_say_nothing_of_a_machine():
     import reference
 
     there = {file for file in paths.reference_logs_dir().rglob("*") if file.is_file()}
-    directories = {reference.log_directory(json.loads(file.read_text())) for file in RECORDED}
+    directories = {reference.log_directory(json.loads(file.read_text())) for file in LOGGED}
+    assert len(directories) <= MOST_RUNS
     assert there == {directory / tracking.FILE_NAME for directory in directories}
     assert sum(file.stat().st_size for file in there) < LARGEST_REFERENCE
     private = (b"/home/", b"/root/", b"/tmp/", b"/Users/")
