@@ -219,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not (place / "runs").is_dir():
         print(f"error: no finished run of profile {options.profile} to record", file=sys.stderr)
         return 1
-    for run in filter(is_logged, recorded(place)):
+    for run in recorded(place):
         if not (log_directory(run) / tracking.FILE_NAME).is_file():
             write_reference_log(run)
     for row in write_summary(place):

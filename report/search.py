@@ -5,9 +5,9 @@
 
 Each method tries its list of values of one setting, keeps the best accuracy (ACC), and goes on to
 the next; the best of all its runs is what it gets. Methods that learn in sequence do so on 20
-tasks, joint ones on 100 with a fraction of the steps. Writes
+tasks (`published10`: its ten), joint ones on 100 with a fraction of the steps. Writes
 `report/reference/<profile>/search.json`, one row for each run; the winners are what
-`hnetlib/profiles.py` says.
+`hnetlib/profiles.py` says, but for SI in `published10`, whose run with the winner is to be made.
 """
 
 import argparse
