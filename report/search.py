@@ -7,7 +7,7 @@ Each method tries its list of values of one setting, keeps the best accuracy (AC
 the next; the best of all its runs is what it gets. Methods that learn in sequence do so on 20
 tasks (`published10`: its ten), joint ones on 100 with a fraction of the steps. Writes
 `report/reference/<profile>/search.json`, one row for each run; the winners are what
-`hnetlib/profiles.py` says, but for SI in `published10`, whose run with the winner is to be made.
+`hnetlib/profiles.py` says.
 """
 
 import argparse
@@ -70,7 +70,7 @@ SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
     },
     # Its ten tasks with a fifth of the steps, at the published rate.
     "published10": {
-        "si-multihead": (TEN, [("strength", (0.1, 1.0, 3.0, 10.0, 30.0))]),
+        "si-multihead": (TEN, [("strength", (0.1, 1.0, 3.0, 10.0, 30.0, 100.0))]),
     },
 }
 

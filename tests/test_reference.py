@@ -134,7 +134,7 @@ def test_methods_without_an_order_have_a_row_without_what_needs_one(
     assert row["acc_mean"] > 0.3
 
 
-@pytest.mark.parametrize("profile", ["laptop", "laptop-brief"])
+@pytest.mark.parametrize("profile", ["laptop", "laptop-brief", "published10"])
 def test_methods_start_from_the_winners_of_the_search(profile):
     import search
 
