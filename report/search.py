@@ -74,7 +74,10 @@ SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
     },
     # More tasks than elsewhere, as few of them are forgotten, and fewer steps than its 500.
     "original": {
-        "hnet": ({"num_tasks": 60, "steps_per_task": 200}, [("beta", (0.1, 0.3, 1.0, 0.03))]),
+        "hnet": (
+            {"num_tasks": 60, "steps_per_task": 200},
+            [("beta", (0.1, 0.3, 1.0, 0.03, 0.01)), ("damping", (0.01, 0.1, 0.001))],
+        ),
     },
 }
 
