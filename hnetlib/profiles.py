@@ -59,6 +59,7 @@ PROFILES: dict[str, dict] = {
         "chunk_token_dim": 100,
         "steps_per_task": 500,
         "penalty_size": 30,
+        "beta": 0.03,  # of five, by report/search.py
     },
     # The ten and the hundred tasks of the paper (1906.00695) by the settings of its authors' code,
     # but with images of 28x28 pixels, not padded to 32x32, and one head of ten classes.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hnetlib import data, evaluation, paths, profiles, tracking
-from hnetlib.config import defaults
+from hnetlib.config import Config, defaults
 from hnetlib.learner import train_or_load
 
 ROOT = paths.PACKAGE.parent
@@ -134,7 +134,7 @@ def test_methods_without_an_order_have_a_row_without_what_needs_one(
     assert row["acc_mean"] > 0.3
 
 
-@pytest.mark.parametrize("profile", ["laptop", "laptop-brief", "published10"])
+@pytest.mark.parametrize("profile", ["laptop", "laptop-brief", "published10", "original"])
 def test_methods_start_from_the_winners_of_the_search(profile):
     import search
 
@@ -150,6 +150,7 @@ def test_methods_start_from_the_winners_of_the_search(profile):
         name = method.removesuffix(profiles.MATCHED_SIZE)
         matched = name != method
         used = profiles.MATCHED[name] if matched else defaults(profile, "mnist", name)
+        used = Config().as_dict() | used
         assert NoTraining(profile, place).choose(method).items() <= used.items(), method
 
 
