@@ -5,7 +5,9 @@
 Kinds `rows` and `tasks`, six sizes each, five betas, all else equal, with the method as the paper
 has it (`laptop-plain`: Adam), on validation. Drawing K tasks costs a step as much as drawing C * K
 rows. The sizes that tell most are then run over 100 tasks with three pairs of seed and pixel
-orders, each with the beta it did best with over 20, and so is the whole penalty, with one pair.
+orders, each with the beta it did best with over 20; with one pair also with larger betas, as more
+tasks ask for more; and last the whole penalty, with the beta that the largest size then did best
+with.
 Writes `report/reference/laptop/study.json`, one row for each run, as each one lands.
 """
 
@@ -23,6 +25,7 @@ NUM_TASKS, STEPS_PER_TASK = 20, 100  # fewer steps than the profile's: a run tak
 TASKS_DRAWN = (1, 2, 4, 6, 8, 16)
 BETAS = (0.1, 0.3, 0.03, 0.01, 1.0)
 LONG_TASKS, PAIRS = 100, (0, 1, 2)
+LONG_BETAS = (0.1, 0.3)
 LONG = (("rows", 1), ("rows", 6), ("rows", 16), ("tasks", 1), ("tasks", 6))  # in tasks' worth
 VARIED = ("num_tasks", "seed", "permutation_seed", "penalty", "penalty_size", "beta", "eval_every")
 KNOWN_BY = ("num_tasks", "seed", "penalty", "penalty_size", "beta")
@@ -55,13 +58,15 @@ def planned(rows: list[dict]) -> Iterator[Config]:
         yield make(kind, drawn, beta)
     for pair, (kind, drawn) in itertools.product(PAIRS, LONG):
         yield make(kind, drawn, best_beta(rows, make(kind, drawn, beta=0.0)), LONG_TASKS, pair)
-    largest = make("rows", TASKS_DRAWN[-1], beta=0.0)
+    for beta, (kind, drawn) in itertools.product(LONG_BETAS, LONG):
+        yield make(kind, drawn, beta, LONG_TASKS)
+    largest = make("rows", TASKS_DRAWN[-1], 0.0, LONG_TASKS)
     yield make("all", 1, best_beta(rows, largest), LONG_TASKS)
 
 
 def best_beta(rows: list[dict], config: Config) -> float:
-    """With which beta this kind and size did best over the fewer tasks."""
-    same = ("num_tasks", "penalty", "penalty_size")
+    """With which beta this kind and size did best over as many tasks, by the first pair."""
+    same = ("num_tasks", "seed", "penalty", "penalty_size")
     alike = (row for row in rows if all(row[name] == getattr(config, name) for name in same))
     return max(alike, key=lambda row: row["acc"])["beta"]
 
