@@ -72,7 +72,7 @@ SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
     "published10": {
         "si-multihead": (TEN, [("strength", (0.1, 1.0, 3.0, 10.0, 30.0, 100.0))]),
     },
-    # More tasks than elsewhere, as few of them are forgotten, and fewer steps than its 500.
+    # Sixty tasks, as what larger betas save shows late, and fewer steps than its 500.
     "original": {
         "hnet": (
             {"num_tasks": 60, "steps_per_task": 200},

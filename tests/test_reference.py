@@ -149,8 +149,8 @@ def test_methods_start_from_the_winners_of_the_search(profile):
     for method in {row["method"] for row in recorded}:
         name = method.removesuffix(profiles.MATCHED_SIZE)
         matched = name != method
-        used = profiles.MATCHED[name] if matched else defaults(profile, "mnist", name)
-        used = Config().as_dict() | used
+        chosen = profiles.MATCHED[name] if matched else defaults(profile, "mnist", name)
+        used = Config().as_dict() | chosen
         assert NoTraining(profile, place).choose(method).items() <= used.items(), method
 
 
