@@ -86,8 +86,9 @@ class TaskRegularizer:
         return self.penalty_over(self.draw(generator))
 
     def penalty_over(self, pairs: Tensor) -> Tensor:
-        """The penalty summed over the `pairs` [K] that `draw` gave, a scalar."""
-        return self._rows_and_penalty(pairs)[1]
+        """The penalty summed over the `pairs` [K] that `draw` gave, a scalar; never in bf16."""
+        with torch.autocast(self.hnet.scale.device.type, enabled=False):
+            return self._rows_and_penalty(pairs)[1]
 
     def weights_and_penalty(
         self, task: int | Tensor, pairs: Tensor, head_change: Tensor | None = None
@@ -98,7 +99,11 @@ class TaskRegularizer:
         `head_change` [C, chunk_size] is added to what the last layer writes for the task.
         """
         token = self.hnet.task_tokens[task] if isinstance(task, int) else task
-        rows, penalty = self._rows_and_penalty(pairs, token)
+        if torch.is_autocast_enabled(self.hnet.scale.device.type):
+            # what bf16 rounds off weights is more than a step moves them
+            rows, penalty = self._rows_and_penalty(pairs[:0], token)[0], self.penalty_over(pairs)
+        else:
+            rows, penalty = self._rows_and_penalty(pairs, token)
         if head_change is not None:
             rows = rows + head_change
         flat = (rows * self.hnet.scale + self.hnet.shift).flatten()[: self.hnet.num_weights]
@@ -157,8 +162,7 @@ class TaskRegularizer:
             rows = rows[:num_own]
         else:
             rows = hnet.head(features[:num_own])
-            with torch.autocast(features.device.type, enabled=False):  # small differences
-                squares = self._squares(features[num_own:].to(hnet.scale.dtype), pairs)
+            squares = self._squares(features[num_own:], pairs)
         # the mean over pairs, times C: 1/t of the sum over all pairs where these are all
         return rows, squares * (hnet.num_chunks / len(pairs))
 

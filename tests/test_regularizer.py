@@ -59,6 +59,27 @@ def test_zero_at_the_snapshot_and_positive_away_from_it(snapshot, penalty):
     assert regularizer() > 1e-3
 
 
+@pytest.mark.parametrize("penalty", ["all", "tasks", "rows"])
+def test_bf16_leaves_the_penalty_in_full_precision(penalty):
+    """Rounding weights to bf16 moves them further than a step does: it would be penalised."""
+    torch.manual_seed(0)
+    hnet = hypernetize(MLP((6, 5, 3)), 2, num_chunks=CHUNKS, hnet_hidden=(9,))
+    regularizer = TaskRegularizer(hnet, penalty=penalty, penalty_size=2)
+    hnet.freeze_token(0)
+    regularizer.end_task(0)
+    regularizer.begin_task()
+    pairs = regularizer.draw(torch.Generator().manual_seed(0))
+    for size in (0.0, 1e-4):
+        move(hnet, size)
+        exact = regularizer.penalty_over(pairs)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            weights, together = regularizer.weights_and_penalty(1, pairs)
+            assert torch.equal(exact, regularizer.penalty_over(pairs))
+        torch.testing.assert_close(together, exact, rtol=1e-4, atol=1e-10)
+        name, rounded = next(iter(weights.items()))
+        assert not torch.equal(rounded, hnet(1)[name])
+
+
 def test_zero_without_old_tasks():
     hnet = hypernetize(MLP((6, 5, 3)), 2, hnet_hidden=(9,))
     regularizer = TaskRegularizer(hnet)
