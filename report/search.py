@@ -5,7 +5,8 @@
 
 Each method tries its list of values of one setting, keeps the best accuracy (ACC), and goes on to
 the next; the best of all its runs is what it gets. Methods that learn in sequence do so on 20
-tasks (`published10`: its ten, `original`: 60), joint ones on 100 with a fraction of the steps.
+tasks (`published10`: its ten, `original`: 60, `standard`: 40), joint ones on 100 with a fraction of
+the steps.
 Writes `report/reference/<profile>/search.json`, one row for each run; the winners are what
 `hnetlib/profiles.py` says.
 """
@@ -77,6 +78,17 @@ SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
         "hnet": (
             {"num_tasks": 60, "steps_per_task": 200},
             [("beta", (0.1, 0.3, 1.0, 0.03, 0.01)), ("damping", (0.01, 0.1, 0.001))],
+        ),
+    },
+    # By Adam: least_change wants at least as many features as chunks, and here are 25 and 40.
+    "standard": {
+        "hnet": (
+            {"num_tasks": 40, "steps_per_task": 200},
+            [
+                ("lr", (1e-3, 3e-3, 1e-2)),
+                ("hnet_activation", ("relu", "elu", "sine")),
+                ("beta", (0.1, 0.3, 0.03)),
+            ],
         ),
     },
 }
