@@ -87,7 +87,7 @@ SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
             [
                 ("lr", (1e-3, 3e-3, 1e-2)),
                 ("hnet_activation", ("relu", "elu", "sine")),
-                ("beta", (0.1, 0.3, 0.03)),
+                ("beta", (0.1, 0.3, 0.03, 0.01)),
             ],
         ),
     },
