@@ -89,13 +89,17 @@ PROFILES: dict[str, dict] = {
         "lr_schedule": "constant",
     },
     # Tokens of 50 and 40 chunks: the founding description's "standard scenario", in which the
-    # hypernetwork has fewer numbers than the network it generates.
+    # hypernetwork has fewer numbers than the network it generates. Rate, activation and beta by
+    # report/search.py.
     "standard": {
         "target": "mlp-300",
         "num_chunks": 40,
         "task_token_dim": 50,
         "chunk_token_dim": 50,
         "hnet_hidden": (25,),
+        "hnet_activation": "sine",
+        "lr": 3e-3,
+        "beta": 0.03,
     },
 }
 # What a profile changes when it runs on the bundled digits, which have fewer images and pixels.

@@ -68,7 +68,7 @@ OF_HNET += ("penalty", "penalty_size", "snapshot", "snapshot_precision")
 def methods_of(profile: str) -> Methods:
     """The methods that are recorded for a profile: for most, the hypernetwork alone."""
     several = {"laptop": METHODS, "laptop-brief": BRIEF, "published10": PUBLISHED}
-    pairs = THREE if profile in ("paper10", "original") else ONE
+    pairs = THREE if profile in ("paper10", "original", "standard") else ONE
     return several.get(profile, {"hnet": ({}, pairs)})
 
 
