@@ -19,7 +19,8 @@ from hnetlib.learner import train_or_load
 ROOT = paths.PACKAGE.parent
 sys.path.insert(0, str(ROOT / "report"))
 RECORDED = sorted((ROOT / "report" / "reference").glob("*/runs/*.json"))
-LOGGED = [file for file in RECORDED if file.stem.startswith("hnet-s") or file.stem.endswith("-s0")]
+ALL_PAIRS = sorted((ROOT / "report" / "reference" / "laptop" / "runs").glob("hnet-s*.json"))
+LOGGED = sorted({*ALL_PAIRS, *(file for file in RECORDED if file.stem.endswith("-s0"))})
 LARGEST_REFERENCE = 5_000_000  # bytes of all committed logs
 MOST_RUNS = 40  # of which TensorBoard shows the curves without being asked
 
