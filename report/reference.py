@@ -11,8 +11,8 @@ the first pair, of the hypernetwork those of all in profiles that are not in ONE
 whose log is missing gets one, its training curves if its checkpoint is on disk. Can be stopped at
 any time: the same command skips what is recorded and resumes what was begun. A run that is recorded
 with the same settings is not made again, also if the code has changed since: its commit is beside
-it, and `--anew` makes it again. `--untimed` says that the machine has other work: the run's seconds then stay out of the
-summary.
+it, and `--anew` makes it again. `--untimed` says that the machine has other work: the run's seconds
+then stay out of the summary.
 """
 
 import argparse
