@@ -7,12 +7,12 @@
 Writes `report/reference/<profile>/`: each run's settings, metrics and provenance, `summary.json`
 with one row for each method over its (seed, permutation_seed) pairs, and the figure of the README.
 Accuracies are fractions. `logs/reference/<method>/<profile>-s<seed>/` gets the TensorBoard log of
-the first pair, of the hypernetwork those of all in profiles that are not in ONE_LOG; a recorded run
-whose log is missing gets one, its training curves if its checkpoint is on disk. Can be stopped at
-any time: the same command skips what is recorded and resumes what was begun. A run that is recorded
-with the same settings is not made again, also if the code has changed since: its commit is beside
-it, and `--anew` makes it again. `--untimed` says that the machine has other work: the run's seconds
-then stay out of the summary.
+the first pair, of `laptop`'s hypernetwork those of all; a recorded run whose log is not there gets
+one, its training curves if its checkpoint is on disk. Can be stopped at any time: the same command
+skips what is recorded and resumes what was begun. A run that is recorded with the same settings is
+not made again, also if the code has changed since: its commit is beside it, and `--anew` makes it
+again. `--untimed` says that the machine has other work: the run's seconds then stay out of the
+summary.
 """
 
 import argparse
@@ -58,7 +58,7 @@ BRIEF: Methods = {"hnet": ({}, THREE)} | {
 }
 PUBLISHED: Methods = {m: ({"method": m}, ONE) for m in BASELINES_OF["published10"]}
 LABELS = {"hnet": "with the regulariser", "hnet-beta0": "without"}
-ONE_LOG = ("laptop-brief", "original", "standard", "paper10")  # of which the first pair has a log
+ALL_LOGGED = ("laptop",)  # profiles of whose hypernetwork all pairs have a log
 ELSEWHERE = ("threads", "device")  # settings that say where a run is made, not what it is
 # Settings that mean nothing to a plain network.
 OF_HNET = ("hnet_hidden", "hnet_activation", "task_token_dim", "chunk_token_dim", "num_chunks")
@@ -112,7 +112,7 @@ def log_directory(recorded_run: dict) -> Path:
 def is_logged(recorded_run: dict) -> bool:
     """Whether a run has a log here: TensorBoard draws none of more than 40 until it is asked to."""
     config = recorded_run["config"]
-    all_pairs = recorded_run["method"] == "hnet" and config["profile"] not in ONE_LOG
+    all_pairs = recorded_run["method"] == "hnet" and config["profile"] in ALL_LOGGED
     return all_pairs or config["seed"] == 0
 
 

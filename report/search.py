@@ -6,9 +6,8 @@
 Each method tries its list of values of one setting, keeps the best accuracy (ACC), and goes on to
 the next; the best of all its runs is what it gets. Methods that learn in sequence do so on 20
 tasks (`published10`: its ten, `original`: 60, `standard`: 40), joint ones on 100 with a fraction of
-the steps.
-Writes `report/reference/<profile>/search.json`, one row for each run; the winners are what
-`hnetlib/profiles.py` says.
+the steps. Writes `report/reference/<profile>/search.json`, one row for each run; the winners are
+what `hnetlib/profiles.py` says.
 """
 
 import argparse

@@ -74,6 +74,7 @@ def small_reference(monkeypatch, tmp_path, tiny):
 
     digits = data.load_data("digits")
     monkeypatch.setattr(reference, "planned", planned)
+    monkeypatch.setattr(reference, "ALL_LOGGED", (tiny().profile,))
     monkeypatch.setattr(reference, "load_data", lambda *_: digits)
     monkeypatch.setattr(paths, "reference_dir", lambda profile: tmp_path / "reference" / profile)
     monkeypatch.setattr(paths, "reference_logs_dir", lambda: tmp_path / "logs" / "reference")
