@@ -117,6 +117,31 @@ def retention(
     return fig
 
 
+def learned_and_kept(matrices: Mapping[str, np.ndarray], window: int = 10) -> Figure:
+    """Lost plasticity beside forgetting, a line for each matrix R in both of two panels.
+
+    Left the accuracy of tasks when they are learned, a mean over each `window` of them (fewer at
+    the start); right the mean over all tasks learned so far, where these were evaluated.
+    """
+    fig, (when_learned, so_far) = plt.subplots(1, 2, sharey=True)
+    for label, R in matrices.items():
+        learned = np.arange(1, len(R) + 1)
+        diagonal = R.diagonal()
+        recent = [diagonal[max(0, t - window) : t].mean() for t in learned]
+        kept = np.array([R[t - 1, :t].mean() for t in learned])
+        known = ~np.isnan(kept)
+        when_learned.plot(learned, recent, label=label)
+        so_far.plot(learned[known], kept[known], label=label)
+    when_learned.set(title=f"when learned, mean of {window} tasks", ylabel="test accuracy (%)")
+    so_far.set(title="all tasks learned so far")
+    for axis in (when_learned, so_far):
+        axis.set_xlabel("tasks learned so far")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        as_percent(axis)
+    legend_below(fig)
+    return fig
+
+
 def accuracy_matrix(
     R: np.ndarray, xlabel: str = "evaluated on task", ylabel: str = "after learning task"
 ) -> Figure:
