@@ -1,0 +1,54 @@
+"""Accuracy against time: a hundred tasks by `laptop` with fewer and more steps on each.
+
+    python report/pace.py          # what is not recorded yet; can be stopped at any time
+
+All on validation, one pair of seed and pixel orders, on a machine that does nothing else: seconds
+count. The settings are those of `laptop`, found at 400 steps, and for few steps also those of
+`laptop-brief`, found at 40.
+Writes `report/reference/laptop/pace.json`, one row for each run, as each one lands.
+"""
+
+import json
+import sys
+
+from hnetlib import paths
+from hnetlib.config import make_config
+from hnetlib.learner import train_or_load
+from hnetlib.runs import Run, write_json
+
+RUNS = [("laptop-brief", 40), ("laptop-brief", 100), ("laptop-brief", 200)]
+RUNS += [("laptop", 100), ("laptop", 200), ("laptop", 400), ("laptop", 800)]
+EVAL_EVERY = 20  # of the tasks in between only the new one
+
+
+def row_of(run: Run) -> dict:
+    """What is kept of a run; seconds are of training, on all threads."""
+    config, results = run.config, run.results
+    row = {name: getattr(config, name) for name in ("profile", "steps_per_task", "threads")}
+    row |= {name: results[name] for name in ("acc", "learning_acc", "bwt", "train_seconds")}
+    return row | {name: run.provenance[name] for name in ("hardware", "commit", "date")}
+
+
+def main() -> int:
+    """Trains and records what is missing; 0."""
+    place = paths.reference_dir("laptop") / "pace.json"
+    rows = json.loads(place.read_text()) if place.is_file() else []
+    for profile, steps in RUNS:
+        if any((row["profile"], row["steps_per_task"]) == (profile, steps) for row in rows):
+            continue
+        config = make_config(
+            profile,
+            "mnist",
+            split="validation",
+            permutation_seed=1000,
+            steps_per_task=steps,
+            eval_every=EVAL_EVERY,
+        )
+        rows.append(row_of(train_or_load(config)))
+        write_json(place, rows)
+        print("{profile}, {steps_per_task} steps: {acc:.2%}".format(**rows[-1]), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
