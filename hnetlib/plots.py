@@ -242,7 +242,8 @@ def chunk_map(hnet: Hypernetwork) -> Figure:
 def legend_below(fig: Figure, axis: Axes | None = None) -> None:
     """One legend under the figure, where it hides nothing."""
     handles, labels = (axis or fig.axes[0]).get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3))
+    columns = 2 if len(labels) == 4 else min(len(labels), 3)
+    fig.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def as_percent(axis: Axes) -> None:
