@@ -53,7 +53,9 @@ def curves(
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # steps, tasks and chunks are whole
     if log_x:
-        axis.set_xscale("log")
+        nearest, farthest = axis.dataLim.intervalx
+        few_decades = farthest < 30 * nearest  # a tick for each would be one or two
+        axis.set_xscale("log", base=2 if few_decades else 10)
         axis.xaxis.set_major_formatter("{x:g}")
     if log_y:
         axis.set_yscale("log")
