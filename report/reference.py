@@ -38,17 +38,13 @@ CONVERGED = {"method": "separate", "steps_per_task": 2000}
 Methods = dict[str, tuple[dict, tuple[int, ...]]]  # method: what differs, and its pairs
 METHODS: Methods = {
     "hnet": ({}, THREE),
-    "hnet-adam": ({"profile": plain("laptop")}, ONE),  # learns as in the paper
+    "hnet-adam": ({"profile": plain("laptop")}, THREE),  # learns as in the paper
     "hnet-beta0": ({"beta": 0.0}, THREE),
-    **{method: ({"method": method}, THREE) for method in BASELINES if method != "joint-hnet"},
+    **{method: ({"method": method}, THREE) for method in BASELINES},
     "separate-converged": (CONVERGED, THREE),
-    "joint-hnet": ({"method": "joint-hnet"}, ONE),
-    # plain networks with as many numbers as the hypernetwork; some take over 20 minutes a pair
+    # plain networks with as many numbers as the hypernetwork
     **{
-        f"{method}{MATCHED_SIZE}": (
-            {"profile": "laptop-brief", "method": method} | changes,
-            ONE if method in ("fine-tuning", "ewc", "si") else THREE,
-        )
+        f"{method}{MATCHED_SIZE}": ({"profile": "laptop-brief", "method": method} | changes, THREE)
         for method, changes in MATCHED.items()
     },
 }
