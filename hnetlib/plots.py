@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from hnetlib.hypernet import Hypernetwork
 from hnetlib.paths import PACKAGE
@@ -59,6 +59,10 @@ def curves(
         axis.xaxis.set_major_formatter("{x:g}")
     if log_y:
         axis.set_yscale("log")
+        lowest, highest = axis.dataLim.intervaly
+        if highest < 1000 * lowest:  # powers of ten alone would be one or two
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
     if percent:
         as_percent(axis)
     add_references(axis, reference or {})

@@ -1,6 +1,7 @@
 """Figures: lines that can be told apart, and that show what they say."""
 
 import numpy as np
+import pytest
 
 from hnetlib import plots
 
@@ -18,3 +19,20 @@ def test_learned_and_kept_show_diagonal_and_rows():
     when_learned, so_far = plots.learned_and_kept({"one": R}, window=2).axes
     assert np.allclose(when_learned.lines[0].get_xydata(), [[1, 0.9], [2, 0.85], [3, 0.65]])
     assert np.allclose(so_far.lines[0].get_xydata(), [[1, 0.9], [3, 0.6]])
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "shown"),
+    [
+        ("x", (0.5, 1.0, 8.0), {"0.5", "2", "8"}),
+        ("x", (1.0, 30.0, 1000.0), {"1", "10", "1000"}),
+        ("y", (12.0, 90.0, 523.0), {"20", "50", "500"}),
+        ("y", (1e-5, 0.1, 10.0), {r"$\mathdefault{10^{-4}}$"}),
+    ],
+)
+def test_logarithmic_axes_have_readable_labels(axis, values, shown):
+    points = (values, (1, 2, 3)) if axis == "x" else ((1, 2, 3), values)
+    figure = plots.curves({"a": points}, xlabel="x", ylabel="y", **{f"log_{axis}": True})
+    figure.canvas.draw()
+    labels = getattr(figure.axes[0], f"get_{axis}ticklabels")()
+    assert shown <= {label.get_text() for label in labels}
