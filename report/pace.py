@@ -11,22 +11,17 @@ Writes `report/reference/laptop/pace.json`, one row for each run, as each one la
 import json
 import sys
 
+from study import row_of
+
 from hnetlib import paths
 from hnetlib.config import make_config
 from hnetlib.learner import train_or_load
-from hnetlib.runs import Run, write_json
+from hnetlib.runs import write_json
 
 RUNS = [("laptop-brief", 40), ("laptop-brief", 100), ("laptop-brief", 200)]
 RUNS += [("laptop", 100), ("laptop", 200), ("laptop", 400), ("laptop", 800)]
+SETTINGS = ("profile", "steps_per_task", "threads")
 EVAL_EVERY = 20  # of the tasks in between only the new one
-
-
-def row_of(run: Run) -> dict:
-    """What is kept of a run; seconds are of training, on all threads."""
-    config, results = run.config, run.results
-    row = {name: getattr(config, name) for name in ("profile", "steps_per_task", "threads")}
-    row |= {name: results[name] for name in ("acc", "learning_acc", "bwt", "train_seconds")}
-    return row | {name: run.provenance[name] for name in ("hardware", "commit", "date")}
 
 
 def main() -> int:
@@ -44,7 +39,8 @@ def main() -> int:
             steps_per_task=steps,
             eval_every=EVAL_EVERY,
         )
-        rows.append(row_of(train_or_load(config)))
+        run = train_or_load(config)
+        rows.append(row_of(run, SETTINGS) | {"train_seconds": run.results["train_seconds"]})
         write_json(place, rows)
         print("{profile}, {steps_per_task} steps: {acc:.2%}".format(**rows[-1]), flush=True)
     return 0

@@ -14,7 +14,7 @@ Writes `report/reference/laptop/study.json`, one row for each run, as each one l
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hnetlib import paths
 from hnetlib.config import Config, make_config
@@ -71,14 +71,17 @@ def best_beta(rows: list[dict], config: Config) -> float:
     return max(alike, key=lambda row: row["acc"])["beta"]
 
 
-def row_of(run: Run) -> dict:
-    """What the study keeps of a run."""
-    config, results = run.config, run.results
-    steps = sum(config.steps(task) for task in range(config.num_tasks))
-    row = {name: getattr(config, name) for name in VARIED}
-    row |= {name: results[name] for name in ("acc", "learning_acc", "bwt")}
-    row["ms_per_step"] = 1000 * results["train_seconds"] / steps
+def row_of(run: Run, settings: Iterable[str]) -> dict:
+    """What a study keeps of a run: the settings it varies, what came of them, and where."""
+    row = {name: getattr(run.config, name) for name in settings}
+    row |= {name: run.results[name] for name in ("acc", "learning_acc", "bwt")}
     return row | {name: run.provenance[name] for name in ("hardware", "commit", "date")}
+
+
+def ms_per_step(run: Run) -> float:
+    """Milliseconds of training, by its optimiser steps."""
+    steps = sum(run.config.steps(task) for task in range(run.config.num_tasks))
+    return 1000 * run.results["train_seconds"] / steps
 
 
 def main() -> int:
@@ -91,7 +94,7 @@ def main() -> int:
             continue
         run = train_or_load(config, progress=False)
         study["config"] = {k: v for k, v in config.as_dict().items() if k not in VARIED}
-        study["rows"].append(row_of(run))
+        study["rows"].append(row_of(run, VARIED) | {"ms_per_step": ms_per_step(run)})
         write_json(place, study)
         print(
             "{num_tasks:3} {penalty:5} {penalty_size:4}  beta {beta:<5} {acc:.2%}".format(

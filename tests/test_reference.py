@@ -172,3 +172,12 @@ def test_the_readme_quotes_the_measured_steps():
         f"take {few} ms\nwith 10 old tasks and {many} ms",
     ):
         assert quoted in readme, quoted
+
+
+def test_the_readme_quotes_accuracy_against_time():
+    rows = json.loads((REFERENCE / "pace.json").read_text())
+    rows = [row for row in rows if row["profile"] == "laptop"]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for row in rows:
+        accuracy, minutes = f"{row['acc']:.1%}".replace("%", " %"), row["train_seconds"] / 60
+        assert f"{accuracy} in {minutes:.1f}" in readme, row["steps_per_task"]
