@@ -54,7 +54,7 @@ help: ## this list
 	  /^#: / { options = options "  " substr($$0, 4) "\n" } \
 	  END { printf "Options:\n%s", options }' Makefile
 #: PROFILE=laptop       size of the runs: smoke (two minutes), laptop, ... (see hnetlib/profiles.py)
-#: DATASET=auto         mnist, digits, or auto: MNIST, the bundled digits where it can't be had
+#: DATASET=auto         mnist, mnist5k, or auto: MNIST, 5,000 images of it where it can't be had
 #: JOBS=2               chapters that run at the same time, where there are cores for it
 #: NB=05 PARAMS="..."   for notebook: which one, and parameters as in "-p num_tasks 20 -p beta 0.05"
 #: PYTHON=python3       Python that makes .venv

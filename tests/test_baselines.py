@@ -10,12 +10,12 @@ from hnetlib.data import load_data
 from hnetlib.learner import train_or_load
 from hnetlib.tasks import PermutedTasks, seeded_generator, shuffled_batches
 
-SETTINGS = {"lr": 1e-2, "steps_per_task": 60, "num_tasks": 4}
+SETTINGS = {"lr": 1e-2, "steps_per_task": 100, "num_tasks": 4}
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Every method on four tasks of real digits."""
+    """Every method on four tasks."""
     from hnetlib.config import make_config
 
     strengths = {"ewc": 30.0, "ewc-multihead": 300.0, "si": 5.0, "si-multihead": 5.0}
@@ -26,7 +26,7 @@ def results(tmp_path_factory):
         found = {}
         for method in LEARNERS:
             settings = SETTINGS | {"strength": strengths.get(method, 1.0)}
-            config = make_config("smoke-plain", "digits", threads=1, method=method, **settings)
+            config = make_config("smoke-plain", "mnist5k", threads=1, method=method, **settings)
             found[method] = train_or_load(config, progress=False).results
     return found
 
@@ -39,14 +39,14 @@ def test_what_sees_each_task_in_full_knows_them_all(results, method):
 def test_fine_tuning_forgets_and_importance_helps(results):
     lost = results["fine-tuning"]
     assert lost["learning_acc"] > 0.85
-    assert lost["bwt"] < -0.2
+    assert lost["bwt"] < -0.12
     for method in ("ewc", "si", "ewc-multihead", "si-multihead"):
         assert results[method]["bwt"] > lost["bwt"] + 0.1, method
         assert results[method]["acc"] > lost["acc"], method
 
 
 def test_every_row_says_what_it_stores(results):
-    plain, head, heads = 2410, 33 * 10, 33 * 10 * 4
+    plain, head, heads = 25450, 33 * 10, 33 * 10 * 4
     assert results["fine-tuning"]["trainable"] == plain
     assert results["ewc"]["stored_train"] == 2 * plain
     assert results["si-multihead"]["trainable"] == plain - head + heads
@@ -70,7 +70,7 @@ def test_stopped_and_resumed_is_as_never_stopped(tiny, assert_resumes, method):
 def test_separate_is_each_network_on_its_own_task(tiny):
     """The reordered columns against plain training on the permuted images, batch for batch."""
     config = tiny(method="separate", num_tasks=3, steps_per_task=30)
-    tasks = PermutedTasks(load_data("digits"), 3)
+    tasks = PermutedTasks(load_data("mnist5k"), 3)
     learner = SeparateLearner(config, tasks)
     start = learner.build()
     for part in range(3):
@@ -100,7 +100,7 @@ def test_a_joint_batch_shows_drawn_tasks_their_own_order(tiny, monkeypatch):
     import hnetlib.baselines as module
 
     config = tiny(method="joint-plain", num_tasks=5, tasks_per_batch=2, steps_per_task=3)
-    tasks = PermutedTasks(load_data("digits"), 5)
+    tasks = PermutedTasks(load_data("mnist5k"), 5)
     seen, run = [], module.run_tasks
 
     def spy(network, drawn, images):
@@ -112,7 +112,7 @@ def test_a_joint_batch_shows_drawn_tasks_their_own_order(tiny, monkeypatch):
     known = {tuple(image) for image in tasks.data.train_images.tolist()}
     for drawn, images in seen:
         assert len(set(drawn.tolist())) == 2
-        assert images.shape == (2, config.batch_size // 2, 64)
+        assert images.shape == (2, config.batch_size // 2, 784)
         for task, some in zip(drawn.tolist(), images, strict=True):
             back = some[:, tasks.permutation(task).argsort()]
             assert all(tuple(image) in known for image in back.tolist())

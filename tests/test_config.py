@@ -9,14 +9,14 @@ from hnetlib.profiles import PROFILES
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("dataset", ["mnist", "digits"])
+@pytest.mark.parametrize("dataset", ["mnist", "mnist5k"])
 def test_every_profile_is_sound_on_either_data_set(profile, dataset):
     config = Config(**defaults(profile, dataset))
     assert (config.profile, config.dataset) == (profile, dataset)
 
 
 def test_an_explicit_value_wins_and_none_means_the_profiles():
-    config = make_config("smoke", "digits", num_tasks=7, beta=None, hnet_hidden=[5, 6])
+    config = make_config("smoke", "mnist5k", num_tasks=7, beta=None, hnet_hidden=[5, 6])
     assert config.num_tasks == 7
     assert config.beta == Config.beta
     assert config.hnet_hidden == (5, 6)
@@ -24,7 +24,7 @@ def test_an_explicit_value_wins_and_none_means_the_profiles():
 
 
 def test_the_first_task_gets_its_factor():
-    config = make_config("smoke", "digits", steps_per_task=10, first_task_factor=4)
+    config = make_config("smoke", "mnist5k", steps_per_task=10, first_task_factor=4)
     assert [config.steps(task) for task in range(3)] == [40, 10, 10]
 
 
@@ -38,7 +38,7 @@ def test_the_first_task_gets_its_factor():
         ({"beta": float("nan")}, "beta: expected a number of at least 0, got nan"),
         ({"beta": "0.1"}, "beta: expected a number of at least 0, got '0.1'"),
         ({"lr": 0}, "lr: expected a number above 0, got 0"),
-        ({"num_chunks": 10**6}, "at most one chunk for each of the target's 2410 weights"),
+        ({"num_chunks": 10**6}, "at most one chunk for each of the target's 25450 weights"),
         ({"penalty": "most"}, "penalty: expected one of rows, tasks, all, got 'most'"),
         ({"snapshot": "never"}, "snapshot: expected one of before_task, at_learning"),
         ({"split": "train"}, "split: expected one of test, validation, got 'train'"),
@@ -60,14 +60,14 @@ def test_the_first_task_gets_its_factor():
 )
 def test_wrong_settings_are_one_clear_line(settings, message):
     with pytest.raises(ValueError, match=message) as caught:
-        make_config("smoke", "digits", **settings)
+        make_config("smoke", "mnist5k", **settings)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_profile_or_data_set_names_the_known_ones():
     with pytest.raises(ValueError, match="profile: expected one of laptop, smoke, laptop-plain"):
         make_config("huge")
-    with pytest.raises(ValueError, match="dataset: expected one of auto, mnist, digits"):
+    with pytest.raises(ValueError, match="dataset: expected one of auto, mnist, mnist5k"):
         make_config("laptop", "cifar")
 
 
@@ -93,6 +93,6 @@ def test_precision_is_checked_against_the_device():
     with pytest.raises(
         ValueError, match="precision: expected float32 or bf16 on a CPU, got 'tf32'"
     ):
-        make_config("smoke", "digits", precision="tf32")
+        make_config("smoke", "mnist5k", precision="tf32")
     with pytest.raises(ValueError, match="precision: expected one of float32, tf32, bf16"):
-        make_config("smoke", "digits", precision="half")
+        make_config("smoke", "mnist5k", precision="half")

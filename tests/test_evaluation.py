@@ -51,11 +51,11 @@ def test_accuracy_counts_right_answers_over_all_batches(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("target", [MLP((64, 12, 10)), ConvLeNet(8)])
+@pytest.mark.parametrize("target", [MLP((784, 12, 10)), ConvLeNet(28)])
 def test_all_tasks_at_once_score_as_one_by_one(monkeypatch, target):
     """Permuted columns and dark pixels left out, against permuted images."""
     monkeypatch.setattr(evaluation, "TASKS_AT_ONCE", 3)
-    data = load_data("digits")
+    data = load_data("mnist5k")
     assert (data.eval_images == 0).all(0).any(), "no dark pixel: the test would not see them"
     tasks = PermutedTasks(data, num_tasks=5)
     hnet = hypernetize(target, num_tasks=5, num_chunks=3, hnet_hidden=(9,))

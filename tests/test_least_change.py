@@ -108,7 +108,7 @@ def test_a_step_has_the_given_size_in_every_tensor():
 
 def second_task(tiny, **settings):
     config = tiny("smoke", **settings)
-    learner = Learner(config, PermutedTasks(load_data("digits"), config.num_tasks))
+    learner = Learner(config, PermutedTasks(load_data("mnist5k"), config.num_tasks))
     learner.learn_task(0)
     return learner
 

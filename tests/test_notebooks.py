@@ -31,7 +31,7 @@ def call(built, *arguments):
 
 @pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_at_smoke_size(source, built):
-    parameters = ("-p", "profile", "smoke", "-p", "dataset", "digits", "-p", "threads", "1")
+    parameters = ("-p", "profile", "smoke", "-p", "dataset", "mnist5k", "-p", "threads", "1")
     done = call(built, "report/execute.py", source, built / source.name, *parameters)
     assert done.returncode == 0, done.stderr
     notebook = nbformat.read(built / source.name, as_version=4)
@@ -68,7 +68,7 @@ def test_the_page_is_made_of_all_of_them(built):
         pytest.skip("needs the executed notebooks of this session's other tests")
     page = built / "report.html"
     done = call(
-        built, "report/build.py", "--profile", "smoke", "--dataset", "digits", "--out", page,
+        built, "report/build.py", "--profile", "smoke", "--dataset", "mnist5k", "--out", page,
         *executed,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

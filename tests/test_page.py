@@ -194,12 +194,12 @@ def test_headings_go_down_one_level_at_a_time(page):
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_digits_are_announced_and_mnist_is_not(page, executed, tmp_path):
+def test_mnist5k_is_announced_and_mnist_is_not(page, executed, tmp_path):
     out = tmp_path / "report.html"
-    assert run_build(out, *executed, dataset="digits").returncode == 0
+    assert run_build(out, *executed, dataset="mnist5k").returncode == 0
     banner = 'class="banner"'
     assert banner in out.read_text()
-    assert "do not compare to numbers on MNIST" in Page(out.read_text()).text
+    assert "do not compare these numbers with numbers on MNIST" in Page(out.read_text()).text
     assert banner not in page.source
 
 

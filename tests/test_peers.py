@@ -22,7 +22,7 @@ import paper10  # noqa: E402
 import stream  # noqa: E402
 
 OURS = ("ours", "ours_plain")
-TINY = {"dataset": "digits", "num_tasks": 2, "steps": 60, "batch_size": 64}
+TINY = {"dataset": "mnist5k", "num_tasks": 2, "steps": 60, "batch_size": 64}
 MODULES = {"hypnettorch": "hypnettorch", "avalanche-lib": "avalanche"}
 SCRIPT = '''"""What it is."""
 
@@ -60,14 +60,14 @@ def test_every_script_is_counted_without_what_is_shared():
     ("script", "profile"), [("ours", "laptop"), ("ours_plain", "laptop-plain")]
 )
 def test_our_scripts_have_the_settings_of_their_profiles(script, profile):
-    config = make_config(profile, "mnist")
+    config = make_config(profile, "mnist5k")
     chosen = stream.settings(stream.load_script(script))
     head_lr = chosen.pop("head_lr", config.head_lr)
     assert head_lr == pytest.approx(config.head_lr)
     assert chosen == {name: getattr(config, name) for name in chosen}
     assert compare.DEFAULTS["steps"] == config.steps_per_task
     assert config.first_task_factor == stream.FIRST_TASK_FACTOR
-    assert compare.DEFAULTS["batch_size"] == make_config("laptop", "mnist").batch_size
+    assert compare.DEFAULTS["batch_size"] == make_config("laptop", "mnist5k").batch_size
 
 
 @pytest.mark.parametrize("script", [*compare.ENTRIES, paper10.SCRIPT])
@@ -83,7 +83,7 @@ def test_every_script_learns_two_tasks(script):
 
 def test_the_command_prints_a_table_and_writes_it_down(tmp_path, capsys):
     out = tmp_path / "peers.json"
-    sizes = ["--dataset", "digits", "--num-tasks", "1", "--steps", "5", "--threads", "1"]
+    sizes = ["--dataset", "mnist5k", "--num-tasks", "1", "--steps", "5", "--threads", "1"]
     assert compare.main([*sizes, "--only", "ours_plain", "--out", str(out)]) == 0
     written = json.loads(out.read_text())
     (row,) = written["rows"]
@@ -125,7 +125,7 @@ def test_wrong_sizes_are_named(capsys):
 
 
 def test_the_run_of_the_papers_ten_tasks_has_the_settings_of_its_profile(tmp_path, monkeypatch):
-    config = make_config("paper10", "mnist")
+    config = make_config("paper10", "mnist5k")
     chosen = defaults(paper10.SCRIPT)
     hidden = "-".join(str(size) for size in chosen.pop("hidden"))
     assert config.target == f"mlp-{hidden}"
@@ -135,7 +135,7 @@ def test_the_run_of_the_papers_ten_tasks_has_the_settings_of_its_profile(tmp_pat
     monkeypatch.setattr(
         paper10, "run_alone", lambda _, sizes: asked.update(sizes) or {"acc": 0, "train_seconds": 0}
     )
-    assert paper10.main(["--out", str(tmp_path / "peer.json")]) == 0
+    assert paper10.main(["--dataset", "mnist5k", "--out", str(tmp_path / "peer.json")]) == 0
     sizes = {"num_tasks": 10, "steps": 5000, "batch_size": 128, "first_task_factor": 1}
     assert asked.items() >= sizes.items()
     assert asked.items() <= json.loads((tmp_path / "peer.json").read_text())["provenance"].items()

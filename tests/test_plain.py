@@ -47,7 +47,7 @@ def test_several_tasks_at_once_are_each_as_alone(own):
 @pytest.mark.parametrize("own", ["nothing", "head", "everything"])
 def test_is_evaluated_as_by_hand(tiny, own):
     config = tiny(num_tasks=3)
-    network, tasks = build_plain(config, own), PermutedTasks(load_data("digits"), 3)
+    network, tasks = build_plain(config, own), PermutedTasks(load_data("mnist5k"), 3)
     scores = evaluation.evaluate_task_aware(network, tasks, 3)
     for task in range(3):
         images, labels = tasks.eval_set(task)

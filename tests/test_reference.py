@@ -72,7 +72,7 @@ def small_reference(monkeypatch, tmp_path, tiny):
         for seed in (0, 1):
             yield "hnet", tiny(seed=seed, permutation_seed=seed)
 
-    digits = data.load_data("digits")
+    digits = data.load_data("mnist5k")
     monkeypatch.setattr(reference, "planned", planned)
     monkeypatch.setattr(reference, "ALL_LOGGED", (tiny().profile,))
     monkeypatch.setattr(reference, "load_data", lambda *_: digits)

@@ -153,11 +153,11 @@ def test_with_mnist_the_section_follows_the_chapters(make_page):
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop"])
 def test_without_mnist_the_section_comes_first_and_says_whose_numbers_these_are(make_page, profile):
-    page = make_page({"laptop": [ROW]}, dataset="digits", profile=profile)
+    page = make_page({"laptop": [ROW]}, dataset="mnist5k", profile=profile)
     places = [page.index('class="banner"'), page.index(ANCHOR), page.index('class="card"')]
     places += [page.index('<h2 id="chapter-1">')]
     assert places == sorted(places)
-    assert "These numbers are of MNIST; the page's own, which follow, are of the digits" in page
+    assert "These numbers are of all of MNIST; the page's own, which follow, are of 5,000" in page
     contents = page[page.index("<nav") : page.index("</nav>")]
     assert contents.index("#reference-results") < contents.index("#chapter-1")
 
@@ -178,9 +178,9 @@ def test_a_size_of_its_own_is_named(make_page):
 
 
 @pytest.mark.parametrize(
-    "summaries", [{}, {"laptop": []}, {"smoke": [ROW | {"dataset": "digits"}]}]
+    "summaries", [{}, {"laptop": []}, {"smoke": [ROW | {"dataset": "mnist5k"}]}]
 )
-@pytest.mark.parametrize("dataset", ["mnist", "digits"])
+@pytest.mark.parametrize("dataset", ["mnist", "mnist5k"])
 def test_no_results_no_section(make_page, summaries, dataset):
     page = make_page(summaries, dataset=dataset)
     assert "eference" not in page[page.index("<body>") :]
@@ -193,10 +193,10 @@ def test_an_unreadable_summary_is_named(make_page, rows, tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "digits"])
+@pytest.mark.parametrize("dataset", ["mnist", "mnist5k"])
 def test_the_section_stands_alone(make_page, dataset):
     page = make_page({"laptop": [ROW]}, dataset=dataset)
     section = page[page.index(ANCHOR) :].partition("</section>")[0]
     assert "src=" not in section
-    assert 'href="#summary"' in section or dataset == "digits"
+    assert 'href="#summary"' in section or dataset == "mnist5k"
     assert section.count("href=") == section.count('href="#')

@@ -147,7 +147,7 @@ def test_the_code_hash_sees_code_and_not_comments(tmp_path, monkeypatch):
 
 def test_learning_one_task_leaves_all_other_tokens_alone(tiny):
     config = tiny()
-    learner = Learner(config, PermutedTasks(load_data("digits"), config.num_tasks))
+    learner = Learner(config, PermutedTasks(load_data("mnist5k"), config.num_tasks))
     before = [token.clone() for token in learner.hnet.task_tokens]
     learner.learn_task(0)
     learner.learn_task(1)

@@ -135,7 +135,7 @@ RESOLVE = """import sys
 profile, dataset = sys.argv[1:]
 if profile != "smoke":
     sys.exit("error: no such profile")
-print({"auto": "digits"}.get(dataset, dataset))
+print({"auto": "mnist5k"}.get(dataset, dataset))
 """
 PAGE = "import sys\nprint('PAGE', *sys.argv[1:])\n"
 CELLS = [
@@ -202,9 +202,9 @@ def test_report_runs_all_and_again_only_what_changed(project):
     assert "05 | RAN 5" in first.stdout
     before = "2 of 2 chapters to run, 2 at a time: no measured time for this profile yet"
     assert first.stdout.index(before) < first.stdout.index("RAN")
-    assert "RAN 1 smoke digits 3" in first.stdout  # the data set was resolved before
-    built = [f"report/build/smoke-digits/{name}.ipynb" for name in ("01_one", "05_five")]
-    page = "PAGE --profile smoke --dataset digits --out report/build/report.html"
+    assert "RAN 1 smoke mnist5k 3" in first.stdout  # the data set was resolved before
+    built = [f"report/build/smoke-mnist5k/{name}.ipynb" for name in ("01_one", "05_five")]
+    page = "PAGE --profile smoke --dataset mnist5k --out report/build/report.html"
     assert " ".join([page, *built]) in first.stdout
     assert str(project / "report" / "build" / "report.html") in first.stdout
 
@@ -222,7 +222,7 @@ def test_report_runs_all_and_again_only_what_changed(project):
         assert "05_five.ipynb, cell [4]: ValueError: wrong turn" in failing.stderr
         assert "PAGE" not in failing.stdout
     assert not (project / built[1]).exists()
-    assert (project / "report/build/smoke-digits/05_five.failed.ipynb").exists()
+    assert (project / "report/build/smoke-mnist5k/05_five.failed.ipynb").exists()
 
 
 def test_notebook_always_runs_and_an_explicit_parameter_wins(project):
@@ -258,11 +258,11 @@ def test_wrong_settings_stop_in_one_line_before_anything_runs(project, arguments
 
 
 def test_relative_places_are_taken_from_where_make_was_called(project):
-    script = "import os\nprint('digits', *map(os.environ.get, ('HNETLIB_DATA', 'HNETLIB_RUNS')))\n"
+    script = "import os\nprint('places', *map(os.environ.get, ('HNETLIB_DATA', 'HNETLIB_RUNS')))\n"
     (project / "hnetlib" / "places.py").write_text(script)
     (project / "Makefile").open("a").write("\nplaces:\n\t@$(PY) hnetlib/places.py\n")
     result = make(project, "places", "ENV=active", HNETLIB_DATA="some data", HNETLIB_RUNS="/runs")
-    assert result.stdout.strip() == f"digits {project / 'some data'} /runs"
+    assert result.stdout.strip() == f"places {project / 'some data'} /runs"
 
 
 def test_clean_removes_the_build_and_nothing_else(project):

@@ -15,7 +15,7 @@ MOVED = (0, 0, 0.1, 0.1, 0.5, 1)
 
 @pytest.fixture(scope="module")
 def tasks():
-    return SimilarTasks(load_data("digits"), moved=MOVED)
+    return SimilarTasks(load_data("mnist5k"), moved=MOVED)
 
 
 def places(tasks, task):
@@ -25,11 +25,11 @@ def places(tasks, task):
 
 def test_each_order_shows_every_pixel_once(tasks):
     for task in range(len(MOVED)):
-        assert torch.equal(tasks.permutation(task).sort().values, torch.arange(64))
+        assert torch.equal(tasks.permutation(task).sort().values, torch.arange(784))
 
 
 def test_exactly_the_share_asked_for_moves(tasks):
-    assert 0 < tasks.lit_pixels.sum() < 64, "the digits have pixels that are always dark"
+    assert 0 < tasks.lit_pixels.sum() < 784, "MNIST has pixels that are always dark"
     for task, share in enumerate(MOVED):
         elsewhere = places(tasks, task) != places(tasks, 0)
         for group in (tasks.lit_pixels, ~tasks.lit_pixels):
@@ -63,7 +63,7 @@ def test_differences_are_shares_of_lit_pixels(tasks):
 
 def test_the_same_task_twice_is_solved_alike_by_one_network(tasks):
     torch.manual_seed(0)
-    hnet = hypernetize(MLP((64, 5, 10)), num_tasks=len(MOVED))
+    hnet = hypernetize(MLP((784, 5, 10)), num_tasks=len(MOVED))
     with torch.no_grad():
         hnet.task_tokens[1].copy_(hnet.task_tokens[0])
         weights = hnet(1)

@@ -9,9 +9,9 @@ from hnetlib.targets import make_target
 
 def trained(seed=0, steps=150):
     torch.manual_seed(0)
-    target = make_target("mlp-32", 64)
+    target = make_target("mlp-32", 784)
     settings = {"steps": steps, "batch_size": 64, "lr": 1e-2, "seed": seed}
-    return fit(target, target.parameters(), load_data("digits"), **settings), target
+    return fit(target, target.parameters(), load_data("mnist5k"), **settings), target
 
 
 def test_learns_and_measures_to_the_end():

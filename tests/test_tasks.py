@@ -9,12 +9,12 @@ from hnetlib.tasks import PermutedTasks, seeded_generator, shuffled_batches
 
 @pytest.fixture
 def tasks():
-    return PermutedTasks(load_data("digits"), num_tasks=5)
+    return PermutedTasks(load_data("mnist5k"), num_tasks=5)
 
 
 def test_each_permutation_moves_every_pixel_somewhere_once(tasks):
     for task in range(5):
-        assert torch.equal(tasks.permutation(task).sort().values, torch.arange(64))
+        assert torch.equal(tasks.permutation(task).sort().values, torch.arange(784))
 
 
 def test_permutations_differ_between_tasks_and_seeds(tasks):

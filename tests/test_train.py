@@ -25,7 +25,7 @@ def test_help_lists_every_setting_with_meaning_and_default(capsys):
 
 def test_explicit_settings_win_over_the_profile():
     config = parse(["--profile", "smoke", "--num_tasks", "2", "--hnet_hidden", "9", "8"])
-    assert (config.num_tasks, config.hnet_hidden, config.dataset) == (2, (9, 8), "digits")
+    assert (config.num_tasks, config.hnet_hidden, config.dataset) == (2, (9, 8), "mnist5k")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_explicit_settings_win_over_the_profile():
         (["--num_chunks", "99999999"], "num_chunks: expected at most one chunk"),
         (["--profile", "huge"], "profile: expected one of laptop, smoke, laptop-plain"),
         (["--method", "lwf"], "method: expected one of hnet, joint-hnet, joint-plain"),
-        (["--dataset", "cifar"], "dataset: expected one of auto, mnist, digits"),
+        (["--dataset", "cifar"], "dataset: expected one of auto, mnist, mnist5k"),
     ],
 )
 def test_wrong_settings_end_with_one_line(arguments, message):

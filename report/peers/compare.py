@@ -126,7 +126,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=at_least_1, default=available_cores())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--permutation-seed", type=int, default=0)
-    parser.add_argument("--dataset", choices=["mnist", "digits"], default="mnist")
+    parser.add_argument("--dataset", choices=["mnist", "mnist5k"], default="mnist")
     parser.add_argument("--split", choices=["test", "validation"], default="test")
     parser.add_argument("--only", nargs="+", choices=list(ENTRIES), default=list(ENTRIES))
     parser.add_argument("--out", type=Path, help="default: report/reference/laptop/peers.json")

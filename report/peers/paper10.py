@@ -14,7 +14,7 @@ from pathlib import Path
 from alone import run_alone
 from compare import at_least_1, version
 
-from hnetlib.config import make_config
+from hnetlib.config import Config, defaults
 from hnetlib.paths import reference_dir
 from hnetlib.provenance import provenance
 from hnetlib.runs import write_json
@@ -24,12 +24,12 @@ SCRIPT, LIBRARY = "hypnettorch_paper", "hypnettorch"
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 0, or 2 after one line where the library or a run fails."""
-    config = make_config("paper10", "mnist")
+    config = Config(**defaults("paper10", "mnist"))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num-tasks", type=at_least_1, default=config.num_tasks)
     parser.add_argument("--steps", type=at_least_1, default=config.steps_per_task)
     parser.add_argument("--threads", type=at_least_1, default=config.threads)
-    parser.add_argument("--dataset", choices=["mnist", "digits"], default="mnist")
+    parser.add_argument("--dataset", choices=["mnist", "mnist5k"], default="mnist")
     parser.add_argument("--out", type=Path, default=reference_dir("paper10") / "peer.json")
     options = vars(parser.parse_args(arguments))
     out = options.pop("out")
