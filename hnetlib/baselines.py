@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from hnetlib.config import Config
-from hnetlib.continual import LOG_EVERY, ContinualLearner, Log
+from hnetlib.continual import LOG_EVERY, ContinualLearner
 from hnetlib.hypernet import build_hnet
 from hnetlib.importance import IMPORTANCE, NUM_IMAGES
+from hnetlib.loop import Loop, Stateful
 from hnetlib.plain import PlainNetwork, build_plain, run_tasks
 from hnetlib.step import parameter_groups
-from hnetlib.tasks import PermutedTasks, seeded_generator, shuffled_batches
+from hnetlib.tasks import PermutedTasks, ShuffledOrder
 
 
 class SequentialLearner(ContinualLearner):
@@ -43,26 +44,30 @@ class SequentialLearner(ContinualLearner):
         numbers = sum(p.numel() for p in self.network.parameters())
         return self.importance.stored_per_weight * numbers
 
-    def learn_task(self, task: int, log: Log = lambda tag, value, step: None) -> None:
-        """Trains on one task, the next of the sequence."""
-        steps = self.config.steps(task)
-        generator = seeded_generator(self.config.seed, task)
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=self.config.lr, fused=True)
-        self.importance.begin_task()
-        batches = self.tasks.train_batches(task, self.config.batch_size, steps, generator)
-        for number, (images, labels) in enumerate(batches):
-            optimizer.param_groups[0]["lr"] = self.config.lr * self.rate(number / steps)
-            logits = self.network.run_target(self.network(task), images)
-            loss = cross_entropy(logits, labels)
+    def learn(self, task: int, loop: Loop) -> None:
+        """Trains on one task."""
+        config, steps, importance = self.config, self.config.steps(task), self.importance
+        order, permutation = self.image_order(task), self.tasks.permutation(task)
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=config.lr, fused=True)
+        importance.begin_task()
+
+        def step(number: int) -> dict[str, Tensor]:
+            optimizer.param_groups[0]["lr"] = config.lr * self.rate(number / steps)
+            images, labels = self.tasks.batch(permutation, order.next())
+            loss = cross_entropy(self.network.run_target(self.network(task), images), labels)
             optimizer.zero_grad()
             loss.backward()
-            self.importance.before_step()
-            if number % self.log_every == 0:
-                log("train/cross_entropy", loss.item(), self.steps_before(task) + number)
-                log("train/penalty", self.importance.penalty(), self.steps_before(task) + number)
+            importance.before_step()
+            logged = number % loop.log_every == 0  # a whole pass over the weights
+            penalty = {"train/penalty": importance.penalty()} if logged else {}
             optimizer.step()
-            self.importance.after_step()
-        self.importance.end_task(task, self._some_images(task, generator), generator)
+            importance.after_step()
+            return {"train/cross_entropy": loss.detach(), **penalty}
+
+        keep = {"network": self.network, "optimizer": optimizer}
+        keep |= {"order": order, "importance": importance}
+        loop(steps, step, keep, first=self.steps_before(task))
+        importance.end_task(task, self._some_images(task, order.generator), order.generator)
 
     def _some_images(self, task: int, generator: torch.Generator) -> Tensor:
         """Training images [M, D] of a task, in a random order."""
@@ -111,6 +116,9 @@ class AtOnceLearner(ContinualLearner):
         super().load_state(state)
         self.optimizer.load_state_dict(state["optimizer"])
 
+    def _kept(self, order: ShuffledOrder) -> dict[str, Stateful]:
+        return {"network": self.network, "optimizer": self.optimizer, "order": order}
+
     def _step(self, done: float, loss: Tensor) -> None:
         for group, full in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = full * self.rate(done)
@@ -136,25 +144,26 @@ class JointLearner(AtOnceLearner):
         everything = range(self.config.num_tasks)
         return torch.optim.Adam(parameter_groups(self.network, everything, self.config), fused=True)
 
-    def learn_task(self, task: int, log: Log = lambda tag, value, step: None) -> None:
+    def learn(self, task: int, loop: Loop) -> None:
         """One part of the steps, on all tasks."""
-        config, steps = self.config, self.config.steps(task)
+        config, data = self.config, self.tasks.data
         num_drawn = min(config.tasks_per_batch, config.num_tasks)
-        generator = seeded_generator(config.seed, task)
         first, total = self.steps_before(task), self.steps_before(config.num_tasks)
-        orders = self.tasks.permutations  # [T, D]
-        data, size = self.tasks.data, config.batch_size // num_drawn * num_drawn
-        batches = shuffled_batches(len(data.train_labels), size, steps, generator)
-        for number, indices in enumerate(batches, start=first):
-            drawn = torch.randperm(config.num_tasks, generator=generator)[:num_drawn]  # [G]
-            drawn, indices = drawn.to(orders.device), indices.to(orders.device)
+        permutations = self.tasks.permutations  # [T, D]
+        order = self.image_order(task, config.batch_size // num_drawn * num_drawn)
+
+        def step(number: int) -> dict[str, Tensor]:
+            indices = order.next().to(permutations.device)  # [B]
+            drawn = torch.randperm(config.num_tasks, generator=order.generator)[:num_drawn]  # [G]
+            drawn = drawn.to(permutations.device)
             images = data.train_images[indices].unflatten(0, (num_drawn, -1))  # [G, B / G, D]
-            images = images.gather(2, orders[drawn][:, None].expand_as(images))
+            images = images.gather(2, permutations[drawn][:, None].expand_as(images))
             logits = run_tasks(self.network, drawn, images)  # [G, B / G, classes]
             loss = cross_entropy(logits.flatten(0, 1), data.train_labels[indices])
-            self._step(number / total, loss)
-            if number % self.log_every == 0:
-                log("train/cross_entropy", loss.item(), number)
+            self._step((first + number) / total, loss)
+            return {"train/cross_entropy": loss.detach()}
+
+        loop(config.steps(task), step, self._kept(order), first)
 
 
 class SeparateLearner(AtOnceLearner):
@@ -173,27 +182,25 @@ class SeparateLearner(AtOnceLearner):
         """What is learned of a task stays: learning accuracy is ACC, and nothing is forgotten."""
         return super().metrics(R) | {"learning_acc": float(R[-1].mean())} | NOTHING_FORGOTTEN
 
-    def learn_task(self, task: int, log: Log = lambda tag, value, step: None) -> None:
+    def learn(self, task: int, loop: Loop) -> None:
         """One part of the steps, of all networks at once."""
         config, data = self.config, self.tasks.data
         first, last = (
             config.steps_per_task * part // config.num_tasks for part in (task, task + 1)
         )
-        generator = seeded_generator(config.seed, task)
-        batches = shuffled_batches(
-            len(data.train_labels), config.batch_size, last - first, generator
-        )
-        everything = torch.arange(config.num_tasks)
-        for number, indices in enumerate(batches, start=first):
-            indices = indices.to(data.train_labels.device)
+        order, everything = self.image_order(task), torch.arange(config.num_tasks)
+
+        def step(number: int) -> dict[str, Tensor]:
+            indices = order.next().to(data.train_labels.device)
             images = data.train_images[indices]  # [B, D]
             logits = run_tasks(self.network, everything, images)  # [T, B, classes]
             labels = data.train_labels[indices].expand(config.num_tasks, -1)  # [T, B]
             # a sum over tasks: each network's own gradient, as if it were alone
             loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-            self._step(number / config.steps_per_task, loss.sum() / config.batch_size)
-            if number % self.log_every == 0:
-                log("train/cross_entropy", loss.mean().item(), number)
+            self._step((first + number) / config.steps_per_task, loss.sum() / config.batch_size)
+            return {"train/cross_entropy": loss.detach().mean()}
+
+        loop(last - first, step, self._kept(order), first)
         if task == config.num_tasks - 1:
             self._reorder()
 

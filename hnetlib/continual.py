@@ -3,7 +3,6 @@
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,12 +10,10 @@ from torch import nn
 
 from hnetlib import evaluation, runs, tracking
 from hnetlib.config import Config
+from hnetlib.loop import LOG_EVERY, Log, Loop, WithinTask
 from hnetlib.progress import Progress
-from hnetlib.tasks import PermutedTasks
+from hnetlib.tasks import PermutedTasks, ShuffledOrder, seeded_generator
 from hnetlib.tracking import Tracker
-
-LOG_EVERY = 50  # optimiser steps between two points of the training curves
-Log = Callable[[str, float, int], None]  # takes tag, value and step
 
 
 class ContinualLearner(ABC):
@@ -34,8 +31,22 @@ class ContinualLearner(ABC):
         """The untrained network, which `evaluation.evaluate_task_aware` can evaluate."""
 
     @abstractmethod
-    def learn_task(self, task: int, log: Log = lambda tag, value, step: None) -> None:
-        """Trains on one task, the next of the sequence (or one part of the steps)."""
+    def learn(self, task: int, loop: Loop) -> None:
+        """Trains on one task, or one part of the steps, by one call of `loop`."""
+
+    def learn_task(
+        self,
+        task: int,
+        log: Log = lambda tag, value, step: None,
+        within: WithinTask | None = None,
+    ) -> None:
+        """Trains on one task, the next of the sequence (or one part of the steps).
+
+        `within` keeps the state within the task. DivergedError where a number is not finite.
+        """
+        loop = Loop(task, log, self.log_every, within)
+        self.learn(task, loop)
+        loop.check_weights(self.network)
 
     @property
     def stored_train(self) -> int:
@@ -64,25 +75,34 @@ class ContinualLearner(ABC):
         """Learns all tasks, or those a checkpoint of `run` leaves; writes its results."""
         state = self._restore(run)
         R, first_task, seconds = state["R"].numpy(), state["num_learned"], state["seconds"]
-        tracker = Tracker(run, state["history"])
+        within = WithinTask(run, first_task, self.config.device)
+        tracker = Tracker(run, within.history or state["history"])
         for task in range(first_task, self.config.num_tasks):
+            within.begin(task, tracker.history)
+            self.learn_task(task, tracker.add, within)
+            seconds["train"] += within.seconds()
             start = time.perf_counter()
-            self.learn_task(task, tracker.add)
-            learned = time.perf_counter()
             accuracy = self._evaluate(R, task, tracker)
-            seconds["train"] += learned - start
-            seconds["eval"] += time.perf_counter() - learned
+            seconds["eval"] += time.perf_counter() - start
             run.save_checkpoint(self._checkpoint(R, task + 1, seconds, tracker.history))
             progress.update(task + 1, accuracy)
         metrics = self.metrics(R)
-        tracker.finish({k: v for k, v in metrics.items() if v is not None}, R)
         run.finish(self._results(metrics, R, seconds))
+        tracker.finish({k: v for k, v in metrics.items() if v is not None}, R)
 
     def rate(self, done: float) -> float:
         """What the learning rate is multiplied by where this fraction of the steps is done."""
         if self.config.lr_schedule == "constant":
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * done))
+
+    def image_order(self, part: int, batch_size: int | None = None) -> ShuffledOrder:
+        """The order in which a task or part sees the training images, from its own seed."""
+        num_images, generator = (
+            len(self.tasks.data.train_labels),
+            seeded_generator(self.config.seed, part),
+        )
+        return ShuffledOrder(num_images, batch_size or self.config.batch_size, generator)
 
     def steps_before(self, task: int) -> int:
         """Optimiser steps on all tasks before this one."""

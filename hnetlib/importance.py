@@ -38,13 +38,21 @@ class Importance:
     def end_task(self, task: int, images: Tensor, generator: torch.Generator) -> None:
         """Call after a task's last step, with images [M, D] of it."""
 
-    def penalty(self) -> float:
-        """What is added to the loss now."""
+    @torch.no_grad()
+    def penalty(self) -> Tensor:
+        """What is added to the loss now, a scalar."""
         if "importance" not in self.tensors:
-            return 0.0
+            return torch.zeros(())
         importance, anchor = self.tensors["importance"], self.tensors["anchor"]
         parts = zip(importance, self.weights, anchor, strict=True)
-        return self.strength * sum(float((i * (w.detach() - a) ** 2).sum()) for i, w, a in parts)
+        return self.strength * sum((i * (w - a) ** 2).sum() for i, w, a in parts)
+
+    def state_dict(self) -> dict:
+        """What changes within a task, beside the network."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what `state_dict` returned."""
 
     def _pull(self) -> None:
         """Adds the penalty's gradient, 2 * strength * importance * (w - anchor)."""
@@ -96,6 +104,14 @@ class SI(Importance):
         """Starts the path of a new task."""
         self.start = [weight.detach().clone() for weight in self.weights]
         self.share = [torch.zeros_like(weight) for weight in self.weights]
+
+    def state_dict(self) -> dict:
+        """The path of the task so far."""
+        return {"start": self.start, "share": self.share}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what `state_dict` returned."""
+        self.start, self.share = state["start"], state["share"]
 
     def before_step(self) -> None:
         """Keeps the gradient of the task's loss for the path integral, then adds the penalty's."""

@@ -1,14 +1,17 @@
 """The hypernetwork's way through the tasks: old ones are held by the regulariser."""
 
+from torch import Tensor
+
 from hnetlib import runs
 from hnetlib.config import Config
-from hnetlib.continual import LOG_EVERY, ContinualLearner, Log
+from hnetlib.continual import LOG_EVERY, ContinualLearner
 from hnetlib.data import load_data
 from hnetlib.hypernet import Hypernetwork, build_hnet
+from hnetlib.loop import Loop
 from hnetlib.progress import Progress
 from hnetlib.regularizer import TaskRegularizer
 from hnetlib.step import TrainingStep, prepare_torch
-from hnetlib.tasks import PermutedTasks, seeded_generator
+from hnetlib.tasks import Draws, PermutedTasks, seeded_generator
 
 
 def train_or_load(config: Config, progress: bool = True) -> runs.Run:
@@ -71,20 +74,24 @@ class Learner(ContinualLearner):
             return sum(p.numel() for p in self.hnet.parameters())
         return self.config.num_tasks * self.hnet.num_weights
 
-    def learn_task(self, task: int, log: Log = lambda tag, value, step: None) -> None:
-        """Trains on one task, the next of the sequence; its token is frozen afterwards."""
-        steps, batch_size = self.config.steps(task), self.config.batch_size
-        generator = seeded_generator(self.config.seed, task)
+    def learn(self, task: int, loop: Loop) -> None:
+        """Trains on one task; its token is frozen afterwards."""
+        config, steps = self.config, self.config.steps(task)
+        order, permutation = self.image_order(task), self.tasks.permutation(task)
+        # a stream of its own: whatever the penalty draws, the task's batches stay the same
+        draws = Draws(seeded_generator(config.seed, task, 1))
         self.regularizer.begin_task()
-        step = TrainingStep(self.config, self.hnet, self.regularizer, task)
-        batches = self.tasks.train_batches(task, batch_size, steps, generator)
-        for number, (images, labels) in enumerate(batches):
-            pairs = self.regularizer.draw(generator)
-            task_loss, penalty = step(images, labels, pairs, self.rate(number / steps))
-            if number % self.log_every == 0:
-                log("train/cross_entropy", task_loss.item(), self.steps_before(task) + number)
-                log("train/penalty", penalty.item(), self.steps_before(task) + number)
-        step.finish()
+        train = TrainingStep(config, self.hnet, self.regularizer, task)
+
+        def step(number: int) -> dict[str, Tensor]:
+            batch = self.tasks.batch(permutation, order.next())
+            pairs = self.regularizer.draw(draws.generator)
+            task_loss, penalty = train(*batch, pairs, self.rate(number / steps))
+            return {"train/cross_entropy": task_loss, "train/penalty": penalty}
+
+        keep = {"order": order, "draws": draws, "step": train}
+        loop(steps, step, keep, first=self.steps_before(task))
+        train.finish()
         self.hnet.freeze_token(task)
         self.regularizer.end_task(task)
 

@@ -74,6 +74,16 @@ class LeastChange:
         self.change.add_(self.velocity, alpha=-lr)
         self.change.grad = None
 
+    def state_dict(self) -> dict:
+        """The change, and its velocity."""
+        return {"change": self.change.detach(), "velocity": self.velocity}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what `state_dict` returned."""
+        self.change.copy_(state["change"])
+        self.velocity.copy_(state["velocity"])
+
     @torch.no_grad()
     def write(self) -> None:
         """Moves the change into the last layer, which generates it from now on."""

@@ -34,6 +34,7 @@ NUMERIC_MODULES = (
     "importance",
     "learner",
     "least_change",
+    "loop",
     "plain",
     "regularizer",
     "snapshots",
@@ -99,11 +100,19 @@ class Run:
 
     def save_checkpoint(self, state: dict) -> None:
         """Replaces the checkpoint in one step: a reader sees the old one or the new one."""
-        write_tensors(self.directory / "checkpoint.pt", state)
+        self.save_tensors("checkpoint.pt", state)
 
     def load_checkpoint(self, device: str = "cpu") -> dict | None:
         """The last checkpoint, or None if there is none."""
-        path = self.directory / "checkpoint.pt"
+        return self.load_tensors("checkpoint.pt", device)
+
+    def save_tensors(self, name: str, state: dict) -> None:
+        """Replaces a file of the directory in one step."""
+        write_tensors(self.directory / name, state)
+
+    def load_tensors(self, name: str, device: str = "cpu") -> dict | None:
+        """The content of a file of the directory, or None if there is none."""
+        path = self.directory / name
         return torch.load(path, map_location=device, weights_only=True) if path.is_file() else None
 
     def finish(self, results: dict) -> None:

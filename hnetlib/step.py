@@ -128,6 +128,21 @@ class TrainingStep:
         divisor = second.div_(1 - decay2**step).sqrt_().add_(group["eps"])
         return first.div_(divisor).mul_(-group["lr"] / (1 - decay1**step))
 
+    def state_dict(self) -> dict:
+        """All that steps change: parameters, the optimizer's state, the last layer's change."""
+        moving = {n: p.detach() for n, p in self.hnet.named_parameters() if p.requires_grad}
+        head = self.head.state_dict() if self.head else {}
+        return {"parameters": moving, "optimizer": self.optimizer.state_dict(), "head": head}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what `state_dict` returned, on the task it was of."""
+        with torch.no_grad():
+            for name, value in state["parameters"].items():
+                self.hnet.get_parameter(name).copy_(value)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.head:
+            self.head.load_state_dict(state["head"])
+
     def finish(self) -> None:
         """Call after the task's last step."""
         if self.head:

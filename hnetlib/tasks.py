@@ -40,12 +40,16 @@ class PermutedTasks:
         self, task: int, batch_size: int, steps: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """`steps` batches of (images [B, D], labels [B]); each epoch sees every image once."""
-        permutation = self.permutation(task)
+        permutation, num_images = self.permutation(task), len(self.data.train_labels)
+        for indices in shuffled_batches(num_images, batch_size, steps, generator):
+            yield self.batch(permutation, indices)
+
+    def batch(self, permutation: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Training images [B, D] in the order `permutation` [D], and labels [B], of indices [B]."""
         images, labels = self.data.train_images, self.data.train_labels
-        for indices in shuffled_batches(len(labels), batch_size, steps, generator):
-            indices = indices.to(labels.device)  # [B]
-            # two selections of whole rows and columns move faster than one by both indices
-            yield images.index_select(0, indices).index_select(1, permutation), labels[indices]
+        indices = indices.to(labels.device)
+        # two selections of whole rows and columns move faster than one by both indices
+        return images.index_select(0, indices).index_select(1, permutation), labels[indices]
 
     def eval_set(self, task: int) -> tuple[Tensor, Tensor]:
         """Evaluation images [M, D] as this task shows them, and labels [M]."""
@@ -79,15 +83,55 @@ def shuffled_batches(
     num_images: int, batch_size: int, steps: int, generator: torch.Generator
 ) -> Iterator[Tensor]:
     """`steps` index batches [B] from one random order of the images after another."""
-    queue = torch.empty(0, dtype=torch.int64)
-    for _ in range(steps):
-        while len(queue) < batch_size:
-            queue = torch.cat([queue, torch.randperm(num_images, generator=generator)])
-        yield queue[:batch_size]
-        queue = queue[batch_size:]
+    order = ShuffledOrder(num_images, batch_size, generator)
+    return (order.next() for _ in range(steps))
+
+
+class Draws:
+    """A random generator whose state can be kept with the rest."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def state_dict(self) -> dict:
+        """Where the generator stands."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what `state_dict` returned."""
+        self.generator.set_state(state["generator"].cpu())
+
+
+class ShuffledOrder(Draws):
+    """Index batches from one random order of the images after another; its state can be kept."""
+
+    def __init__(self, num_images: int, batch_size: int, generator: torch.Generator) -> None:
+        super().__init__(generator)
+        self.num_images, self.batch_size = num_images, batch_size
+        self.queue = torch.empty(0, dtype=torch.int64)
+
+    def next(self) -> Tensor:
+        """The indices [B] of the next batch."""
+        while len(self.queue) < self.batch_size:
+            order = torch.randperm(self.num_images, generator=self.generator)
+            self.queue = torch.cat([self.queue, order])
+        batch, self.queue = self.queue[: self.batch_size], self.queue[self.batch_size :]
+        return batch
+
+    def state_dict(self) -> dict:
+        """What is left of the present order, and where the generator stands."""
+        return super().state_dict() | {"queue": self.queue.clone()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.queue = state["queue"].cpu()
 
 
 def seeded_generator(*seeds: int) -> torch.Generator:
-    """A CPU random generator that depends on all these seeds and on nothing else."""
+    """A CPU random generator that depends on all these seeds and on nothing else.
+
+    Zeros at the end count for nothing, as in NumPy's SeedSequence: (3, 0) is (3,).
+    """
     state = np.random.SeedSequence(seeds).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> 1))

@@ -38,10 +38,10 @@ def assert_resumes(tmp_path, monkeypatch):
         monkeypatch.setenv("HNETLIB_RUNS", str(tmp_path / "stopped"))
         learn_task = learner.learn_task
 
-        def stop_at_third(self, task, log):
+        def stop_at_third(self, task, *rest):
             if task == 2:
                 raise KeyboardInterrupt
-            learn_task(self, task, log)
+            learn_task(self, task, *rest)
 
         monkeypatch.setattr(learner, "learn_task", stop_at_third)
         with pytest.raises(KeyboardInterrupt):
