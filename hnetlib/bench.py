@@ -274,7 +274,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{ratio:7.2f}  {what}")
     settings = {"threads": asked.threads, "device": asked.device, "precision": asked.precision}
     asked.out.parent.mkdir(parents=True, exist_ok=True)
-    content = {"provenance": provenance() | settings, "rows": rows, "ratios": ratios(rows)}
+    content = {
+        "provenance": provenance(settings["device"]) | settings,
+        "rows": rows,
+        "ratios": ratios(rows),
+    }
     write_json(asked.out, content)
     print(f"written: {asked.out}")
     return 0

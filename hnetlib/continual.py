@@ -1,6 +1,7 @@
 """What all methods share: the loop over tasks, with evaluation, log, checkpoint and results."""
 
 import math
+import sys
 import time
 from abc import ABC, abstractmethod
 
@@ -88,7 +89,10 @@ class ContinualLearner(ABC):
             progress.update(task + 1, accuracy)
         metrics = self.metrics(R)
         run.finish(self._results(metrics, R, seconds))
-        tracker.finish({k: v for k, v in metrics.items() if v is not None}, R)
+        try:
+            tracker.finish({k: v for k, v in metrics.items() if v is not None}, R)
+        except Exception as error:  # whatever a picture fails of, the run is trained
+            print(f"the log of {run.name} lacks its end: {error!r}", file=sys.stderr)
 
     def rate(self, done: float) -> float:
         """What the learning rate is multiplied by where this fraction of the steps is done."""

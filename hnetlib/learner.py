@@ -21,6 +21,7 @@ def train_or_load(config: Config, progress: bool = True) -> runs.Run:
     run = runs.Run(config, data.checksum)
     if run.finished:
         return run
+    run.check_places()
     with run.locked():
         if not run.finished:  # or another process finished it just now
             run.start()

@@ -11,7 +11,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 from hnetlib.hypernet import Hypernetwork
 from hnetlib.paths import PACKAGE
 
-plt.style.use(str(PACKAGE / "report.mplstyle"))
+# from matplotlib's own defaults: a matplotlibrc of the reader's must not change the figures
+plt.style.use(["default", str(PACKAGE / "report.mplstyle")])
 
 CHANCE = 0.1  # ten classes of about equal size
 SAME_PLACE = 0.05  # of all pixels: pairs of tasks this close in x are averaged together

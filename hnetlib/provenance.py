@@ -14,20 +14,20 @@ from hnetlib.paths import project_root
 CODE = ("hnetlib", "notebooks", "report", "requirements.lock", ":!report/reference")
 
 
-def provenance() -> dict:
+def provenance(device: str = "cpu") -> dict:
     """Where and with what numbers are being made now."""
     return {
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "hardware": hardware(),
+        "hardware": hardware(device),
     }
 
 
-def hardware() -> str:
-    """The GPU, or else the processor and its number of cores."""
-    if torch.cuda.is_available():
+def hardware(device: str = "cpu") -> str:
+    """The GPU, where that is the device, or else the processor and its number of cores."""
+    if device == "cuda":
         return torch.cuda.get_device_name()
     model = platform.processor() or platform.machine()
     with suppress(OSError):

@@ -1,26 +1,43 @@
 """Run directories: one for each configuration, with its checkpoint and, once finished, its results.
 
 runs/hnet-laptop-s0-1a2b3c4d/
-    config.json       every setting
-    provenance.json   commit, versions, hardware, date
-    checkpoint.pt     the state after the last finished task
-    metrics.json      written when the run is finished: metrics, matrix R, seconds
+    config.json             every setting
+    provenance.json         commit, versions, hardware, date
+    checkpoint.pt           the state after the last finished task
+    checkpoint.previous.pt  the one before, should the last be damaged
+    within.pt               the state within the task that follows (see hnetlib/loop.py)
+    metrics.json            written when the run is finished: metrics, matrix R, seconds
+
+A run is known by what can change its result: its settings, data, code and PyTorch's version. Where
+it runs (threads, device, hardware) and what its settings are called (the profile) can not, so a
+finished run is found again whatever those are.
 """
 
 import ast
-import fcntl
 import hashlib
+import io
 import json
 import os
-from contextlib import contextmanager
+import pickle
+import sys
+import tempfile
+import tokenize
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from hnetlib import paths
 from hnetlib.config import Config
 from hnetlib.provenance import provenance
+
+ELSEWHERE = ("threads", "device", "profile")  # settings that leave the result as it is
+CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+UNKNOWN = dict.fromkeys(("commit", "date", "python", "torch", "hardware"), "unknown")
+DAMAGES = (RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
 
 # Modules that can change the numbers of a run: an edit of their code makes it another run.
 # What `profiles` says is in the config already.
@@ -35,6 +52,7 @@ NUMERIC_MODULES = (
     "learner",
     "least_change",
     "loop",
+    "mnist_files",
     "plain",
     "regularizer",
     "snapshots",
@@ -45,35 +63,47 @@ NUMERIC_MODULES = (
 )
 
 
+class RunError(RuntimeError):
+    """A run cannot be read or written; the message is one line that names the file."""
+
+
 class Run:
     """The directory of one run, known by its config, its data and the code."""
 
     def __init__(self, config: Config, data_checksum: str) -> None:
+        settings = {k: v for k, v in config.as_dict().items() if k not in ELSEWHERE}
         identity = {
-            "config": config.as_dict(),
+            "config": settings,
             "data": data_checksum,
             "code": code_hash(),
+            "torch": torch.__version__.split("+")[0],  # without the build
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-        self.method, self.config = config.method, config
-        self.name = f"{self.method}-{config.profile}-s{config.seed}-{digest}"
+        self.method, self.config, self.digest = config.method, config, digest
+        named = f"{self.method}-{config.profile}-s{config.seed}-{digest}"
+        # it may have been begun under another profile's name
+        there = sorted(path.name for path in _entries(paths.runs_dir(), f"*-{digest}"))
+        self.name = named if named in there or not there else there[0]
         self.directory = paths.runs_dir() / self.name
-        self.log_dir = paths.logs_dir() / self.method / f"{config.profile}-s{config.seed}-{digest}"
+        log = self.name.removeprefix(f"{self.method}-")
+        self.log_dir = paths.logs_dir() / self.method / log
 
     @property
     def finished(self) -> bool:
-        """Whether its results are on disk."""
-        return (self.directory / "metrics.json").is_file()
+        """Whether its results are on disk, whole."""
+        return {"R", "acc"} <= _read_json(self.directory / "metrics.json").keys()
 
     @property
     def results(self) -> dict:
-        """Contents of metrics.json; FileNotFoundError before the run is finished."""
-        return json.loads((self.directory / "metrics.json").read_text())
+        """Contents of metrics.json; RunError before the run is finished."""
+        if not self.finished:
+            raise RunError(f"{self.directory / 'metrics.json'}: expected a finished run's results")
+        return _read_json(self.directory / "metrics.json")
 
     @property
     def provenance(self) -> dict:
         """Commit, versions, hardware and date of the (last part of the) training."""
-        return json.loads((self.directory / "provenance.json").read_text())
+        return UNKNOWN | _read_json(self.directory / "provenance.json")
 
     @property
     def origin(self) -> dict:
@@ -92,58 +122,158 @@ class Run:
         """The accuracy matrix R [T, T], NaN where a task was not learned yet."""
         return np.array(self.results["R"], dtype=np.float64)
 
+    def check_places(self) -> None:
+        """RunError unless files can be written where the run and its log go."""
+        for place, variable in ((self.directory, "HNETLIB_RUNS"), (self.log_dir, "HNETLIB_LOGS")):
+            with _one_line(place, f"{variable} names another place"):
+                place.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=place) as probe:
+                    probe.write(b"probe")
+
     def start(self) -> None:
-        """Makes the directory and writes down what is about to run, and where."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        """Writes down what is about to run, and where."""
+        if (self.directory / "metrics.json").exists():
+            _set_aside(self.directory / "metrics.json", "results that are not whole")
         write_json(self.directory / "config.json", self.config.as_dict())
-        write_json(self.directory / "provenance.json", provenance())
+        write_json(self.directory / "provenance.json", provenance(self.config.device))
 
     def save_checkpoint(self, state: dict) -> None:
-        """Replaces the checkpoint in one step: a reader sees the old one or the new one."""
-        self.save_tensors("checkpoint.pt", state)
+        """Puts a checkpoint in place of the last one, which stays as the one before.
+
+        Killed at any point it leaves one that `load_checkpoint` finds.
+        """
+        current = self.directory / CHECKPOINT
+        with _side_file(current) as side:
+            self._write_tensors(side, state)
+            if current.exists():
+                os.replace(current, self.directory / PREVIOUS)
 
     def load_checkpoint(self, device: str = "cpu") -> dict | None:
-        """The last checkpoint, or None if there is none."""
-        return self.load_tensors("checkpoint.pt", device)
+        """The last whole checkpoint; None if there is none. Damaged ones are set aside."""
+        last = self.load_tensors(CHECKPOINT, device)
+        return self.load_tensors(PREVIOUS, device) if last is None else last
 
     def save_tensors(self, name: str, state: dict) -> None:
         """Replaces a file of the directory in one step."""
-        write_tensors(self.directory / name, state)
+        with _side_file(self.directory / name) as side:
+            self._write_tensors(side, state)
 
     def load_tensors(self, name: str, device: str = "cpu") -> dict | None:
-        """The content of a file of the directory, or None if there is none."""
+        """What `save_tensors` wrote; None if there is nothing, or nothing whole of this run."""
         path = self.directory / name
-        return torch.load(path, map_location=device, weights_only=True) if path.is_file() else None
+        if not path.exists():
+            return None
+        with _one_line(path):
+            content = path.read_bytes()
+        try:
+            state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+            if state["run"] == self.digest:
+                return state
+            flaw = "it is of a run with other settings, data or code"
+        except DAMAGES:
+            flaw = "it is damaged"
+        _set_aside(path, flaw)
+        return None
 
     def finish(self, results: dict) -> None:
         """Writes the results: from now on the run is finished."""
         write_json(self.directory / "metrics.json", results)
 
     @contextmanager
-    def locked(self):
+    def locked(self) -> Iterator[None]:
         """Holds the run against a second process that would train it too: that one waits."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with open(self.directory / "lock", "w") as lock:
+        lock = FileLock(self.directory / "lock")
+        try:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                lock.acquire(timeout=0)
+            except Timeout:
                 print(f"run {self.name}: waiting for another process that trains it", flush=True)
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                lock.acquire()
+        except (OSError, NotImplementedError) as error:  # some network disks have no locks
+            print(f"run {self.name}: not locked, as {lock.lock_file} can't be: {_why(error)}")
+        try:
             yield
+        finally:
+            lock.release()
+
+    def _write_tensors(self, side: Path, state: dict) -> None:
+        content = io.BytesIO()  # torch.save itself would hide why a disk can't be written
+        torch.save(state | {"run": self.digest}, content)
+        _write(side, content.getbuffer())
 
 
 def write_tensors(path: Path, content: dict) -> None:
     """Writes a dictionary with tensors to a side file, then puts it in place in one step."""
-    side = path.with_suffix(".part")
-    torch.save(content, side)
-    os.replace(side, path)
+    with _side_file(path) as side:
+        torch.save(content, side)
 
 
 def write_json(path: Path, content: dict | list, indent: int | None = 1) -> None:
-    """Writes JSON to a side file, then puts it in place in one step. NaN becomes null."""
-    side = path.with_suffix(".part")
-    side.write_text(json.dumps(content, indent=indent, default=_plain) + "\n")
-    os.replace(side, path)
+    """Writes JSON to a side file, then puts it in place in one step.
+
+    NaN and the infinities, which JSON does not have, become null.
+    """
+    text = json.dumps(_plain(content), indent=indent, allow_nan=False) + "\n"
+    with _side_file(path) as side:
+        _write(side, text.encode())
+
+
+@contextmanager
+def _side_file(path: Path) -> Iterator[Path]:
+    """A file to write, which is then put at `path` in one step; RunError names what can't be."""
+    side = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with _one_line(path):
+            yield side
+            os.replace(side, path)
+    finally:
+        with suppress(OSError):
+            side.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes | memoryview) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # or a crash could leave an empty file under the final name
+
+
+@contextmanager
+def _one_line(path: Path, hint: str = "") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        more = f"; {hint}" if hint else ""
+        raise RunError(f"{path} can't be read or written: {_why(error)}{more}") from error
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _set_aside(path: Path, flaw: str) -> None:
+    """Renames a file that is of no use, and says so."""
+    kept = path.with_name(f"{path.stem}.damaged{path.suffix}")
+    with _one_line(path):
+        os.replace(path, kept)
+    print(f"{path} is not used: {flaw}; kept as {kept.name}", file=sys.stderr, flush=True)
+
+
+def _entries(place: Path, pattern: str) -> list[Path]:
+    """What is there; nothing where the place can't be read."""
+    try:
+        return list(place.glob(pattern)) if place.is_dir() else []
+    except OSError:
+        return []
+
+
+def _read_json(path: Path) -> dict:
+    """Its content; an empty dictionary if there is none, or none that is whole."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def matrix_rows(R: np.ndarray) -> list[list[float | None]]:
@@ -152,22 +282,35 @@ def matrix_rows(R: np.ndarray) -> list[list[float | None]]:
 
 
 def code_hash(modules: tuple[str, ...] = NUMERIC_MODULES) -> str:
-    """Hash of what these modules do: their syntax trees without comments and docstrings."""
+    """Hash of what these modules say, without comments, docstrings and blank lines.
+
+    It is one of text and not of syntax trees, which differ between versions of Python.
+    """
     digest = hashlib.sha256()
     for module in modules:
-        tree = ast.parse((paths.PACKAGE / f"{module}.py").read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
-                node.body = [part for part in node.body if not _is_text(part)]
-        digest.update(ast.dump(tree).encode())
+        source = (paths.PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+        digest.update(_code_of(source).encode())
     return digest.hexdigest()
 
 
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+def _code_of(source: str) -> str:
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:  # which reaches to the end of its line
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            for row in range(node.lineno, node.end_lineno + 1):
+                lines[row - 1] = ""
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"cannot write {type(value).__name__} as JSON")
+    """`value` as JSON has it."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value

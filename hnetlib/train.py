@@ -6,29 +6,68 @@ finished one.
 """
 
 import argparse
+import io
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 
 import tyro
 
 from hnetlib.config import Config, defaults, resolve_dataset
 from hnetlib.data import DataError
 from hnetlib.learner import train_or_load
+from hnetlib.loop import DivergedError
 from hnetlib.paths import project_root
 from hnetlib.profiles import PROFILES
+from hnetlib.runs import Run, RunError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status. Wrong settings end with one line and status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale may lack a path's letters
     try:
         config = parse(arguments)
     except (ValueError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    run = train_or_load(config)
-    results = run.results
+    try:
+        with _stopped_by_sigterm():
+            _report(train_or_load(config))
+    except (DataError, RunError, DivergedError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as error:
+        print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)
+        return 128 + (error.args[0] if error.args else signal.SIGINT)
+    return 0
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if in_main_thread else None
+    try:
+        yield
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _report(run: Run) -> None:
+    config, results = run.config, run.results
     print(f"{config.num_tasks} tasks of {config.dataset}, {config.split} images: {_said(results)}")
     print(
         f"trained in {results['train_seconds'] / 60:.1f} min, "
@@ -36,7 +75,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for label, place in (("run", run.directory), ("log", run.log_dir)):
         print(f"{label}: {_short(place)}")
-    return 0
 
 
 def _said(results: dict) -> str:

@@ -30,7 +30,7 @@ from hnetlib.config import Config, make_config, plain
 from hnetlib.data import load_data
 from hnetlib.learner import load_hnet, train_or_load
 from hnetlib.profiles import BASELINES, BASELINES_OF, MATCHED, MATCHED_SIZE, PROFILES
-from hnetlib.runs import Run, write_json
+from hnetlib.runs import ELSEWHERE, Run, write_json
 from hnetlib.tasks import PermutedTasks
 
 THREE, ONE = (0, 1, 2), (0,)  # pairs: seed and permutation_seed are one number
@@ -55,7 +55,6 @@ BRIEF: Methods = {"hnet": ({}, THREE)} | {
 PUBLISHED: Methods = {m: ({"method": m}, ONE) for m in BASELINES_OF["published10"]}
 LABELS = {"hnet": "with the regulariser", "hnet-beta0": "without"}
 ALL_LOGGED = ("laptop",)  # profiles of whose hypernetwork all pairs have a log
-ELSEWHERE = ("threads", "device")  # settings that say where a run is made, not what it is
 # Settings that mean nothing to a plain network.
 OF_HNET = ("hnet_hidden", "hnet_activation", "task_token_dim", "chunk_token_dim", "num_chunks")
 OF_HNET += ("head_optimizer", "head_lr_factor", "damping", "beta", "look_ahead")

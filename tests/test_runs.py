@@ -1,5 +1,7 @@
 """Runs: the same bytes each time, resumed as if never stopped, kept apart when they differ."""
 
+import ast
+import dataclasses
 import json
 import os
 import signal
@@ -124,13 +126,50 @@ def test_settings_data_and_code_tell_runs_apart(tiny, monkeypatch):
     names = {
         runs.Run(tiny(), "data").name,
         runs.Run(tiny(beta=0.5), "data").name,
-        runs.Run(tiny(threads=2), "data").name,
         runs.Run(tiny(), "other data").name,
         runs.Run(tiny(method="joint-plain"), "data").name,
     }
     monkeypatch.setattr(runs, "code_hash", lambda: "other code")
     names.add(runs.Run(tiny(), "data").name)
+    monkeypatch.setattr(torch, "__version__", "99.0+cpu")
+    names.add(runs.Run(tiny(), "data").name)
     assert len(names) == 6
+
+
+def test_a_finished_run_is_found_whatever_threads_device_or_name_of_its_settings(tiny, monkeypatch):
+    done = train_or_load(tiny(), progress=False)
+    monkeypatch.setattr(Learner, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(torch, "__version__", torch.__version__.split("+")[0] + "+another.build")
+    for other in (tiny(threads=2), dataclasses.replace(tiny(), profile="laptop")):
+        found = train_or_load(other, progress=False)
+        assert (found.directory, found.results) == (done.directory, done.results)
+
+
+def test_every_module_that_computes_is_in_the_hash():
+    """What learners import and is not in it can't change a result, for the reason given."""
+    reasons = {
+        "paths": "where files are",
+        "profiles": "what it says is in the config",
+        "progress": "prints",
+        "provenance": "says where",
+        "runs": "keeps what others computed",
+        "tracking": "logs",
+        "events": "logs",
+    }
+    reached, waiting = set(), ["learner", "baselines"]
+    while waiting:
+        module = waiting.pop()
+        if module in reached:
+            continue
+        reached.add(module)
+        source = (paths.PACKAGE / f"{module}.py").read_text()
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hnetlib"):
+                names = [node.module.partition(".")[2]] if "." in node.module else []
+                names = names or [name.name for name in node.names]
+                waiting += [n for n in names if (paths.PACKAGE / f"{n}.py").is_file()]
+    assert reached - set(reasons) <= set(runs.NUMERIC_MODULES)
+    assert set(runs.NUMERIC_MODULES) <= reached, "named but not used"
 
 
 def test_the_code_hash_sees_code_and_not_comments(tmp_path, monkeypatch):
