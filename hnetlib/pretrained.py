@@ -7,7 +7,7 @@ import torch
 from hnetlib import paths
 from hnetlib.config import Config
 from hnetlib.hypernet import Hypernetwork, build_hnet
-from hnetlib.runs import write_tensors
+from hnetlib.runs import DAMAGES, RunError, write_tensors
 
 
 def load(profile: str = "laptop") -> Hypernetwork:
@@ -15,7 +15,8 @@ def load(profile: str = "laptop") -> Hypernetwork:
 
     Its tokens are frozen, `hnet.config` holds the settings it was trained with: task t is that of
     `PermutedTasks(data, hnet.config.num_tasks, hnet.config.permutation_seed)`. Kept in half
-    precision, returned in float32. FileNotFoundError where the checkout holds none.
+    precision, returned in float32. FileNotFoundError where the checkout holds none, RunError where
+    it is damaged.
     """
     path = _place(profile)
     if not path.is_file():
@@ -23,7 +24,10 @@ def load(profile: str = "laptop") -> Hypernetwork:
             f"profile: expected one with a trained hypernetwork in this checkout "
             f"({', '.join(held()) or 'none has one'}), got {profile!r}"
         )
-    kept = torch.load(path, weights_only=True)
+    try:
+        kept = torch.load(path, weights_only=True)
+    except DAMAGES:
+        raise RunError(f"{path} is damaged: get it again from the repository") from None
     hnet = build_hnet(Config(**kept["config"]))
     hnet.load_state_dict({name: value.float() for name, value in kept["state"].items()})
     for task in range(hnet.num_tasks):

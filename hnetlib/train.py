@@ -26,6 +26,8 @@ from hnetlib.paths import project_root
 from hnetlib.profiles import PROFILES
 from hnetlib.runs import Run, RunError
 
+GUESSING = 0.15  # accuracy below which ten classes were hardly told apart
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status. Wrong settings end with one line and status 2."""
@@ -73,6 +75,8 @@ def _report(run: Run) -> None:
         f"trained in {results['train_seconds'] / 60:.1f} min, "
         f"evaluated in {results['eval_seconds'] / 60:.1f} min"
     )
+    if results["acc"] < GUESSING:
+        print("warning: that is no better than guessing; is lr too large?", file=sys.stderr)
     for label, place in (("run", run.directory), ("log", run.log_dir)):
         print(f"{label}: {_short(place)}")
 
