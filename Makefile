@@ -4,15 +4,20 @@ PYTHON ?= python3
 PROFILE ?= laptop
 DATASET ?= auto
 ENV ?= venv
-CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+# nproc prints OMP_NUM_THREADS where that is set, also if it is more than there are
+CORES := $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 JOBS ?= $(shell test $(CORES) -gt 1 && echo 2 || echo 1)
+# Only whole numbers from 1 on: what follows counts with it.
+ifneq ($(shell expr "$(JOBS)" : '[1-9][0-9]*$$' >/dev/null 2>&1 && echo sound),sound)
+$(error JOBS=$(JOBS): expected a whole number of at least 1)
+endif
 THREADS := $(shell test $(CORES) -gt $(JOBS) && expr $(CORES) / $(JOBS) || echo 1)
 
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup report page notebook test reference bench peers tensorboard clean
+.PHONY: help setup report page notebook test test-all faults reference bench peers tensorboard clean
 
 # Some systems set ENV for their own use, so only a value given to make is checked.
 ifeq ($(origin ENV),command line)
@@ -37,6 +42,9 @@ endif
 endef
 $(foreach place,HNETLIB_DATA HNETLIB_RUNS HNETLIB_LOGS,$(eval $(call make_absolute,$(place))))
 
+# File names and prints may hold any letter, whatever the locale.
+export PYTHONUTF8 := 1
+
 # This checkout's hnetlib, whichever is installed.
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
@@ -58,6 +66,7 @@ help: ## this list
 #: JOBS=2               chapters that run at the same time, where there are cores for it
 #: NB=05 PARAMS="..."   for notebook: which one, and parameters as in "-p num_tasks 20 -p beta 0.05"
 #: PYTHON=python3       Python that makes .venv
+#: FAULTS="..."          for faults: options as in "--kills 50 --reports 2"
 #: BENCH="..."          for bench: options as in "--settings original --threads 1"
 #: PEERS="..."          for peers: options as in "--num-tasks 2 --steps 20"
 #: RUNS=reference       for tensorboard: a part of logs/, as reference/hnet
@@ -92,11 +101,21 @@ notebook: ## run one notebook anew: NB=05 PARAMS="-p num_tasks 20 -p beta 0.05"
 	  $(PY) report/execute.py $(CHOSEN) $(CHOSEN:notebooks/%=report/build/notebook/%) \
 	    -p profile "$(PROFILE)" -p dataset "$$dataset" $(PARAMS)
 
-test: ## check style (ruff) and properties (pytest)
+test: ## check style (ruff) and properties (pytest); needs no data and no network
 	@$(SETUP) --quiet
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest
+	$(TESTS) -m "$(MARKED)"
+
+test-all: MARKED = slow or not slow
+test-all: test ## the same with the slow tests; those of all of MNIST where it is
+MARKED = not slow
+# One thread each, and those that share a fixture on one of them.
+TESTS = OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist loadgroup
+
+faults: ## kill training and reports at random instants; they must end as if never stopped
+	@$(SETUP) --quiet
+	$(PY) tests/faults.py $(FAULTS)
 
 reference: ## train what the committed results of a profile still lack, and write it down
 	@$(SETUP) --quiet

@@ -35,6 +35,7 @@ def test_ratios_compare_what_they_say():
     }
 
 
+@pytest.mark.slow
 def test_measures_every_penalty_without_the_peer(tmp_path, capsys):
     out = tmp_path / "bench.json"
     arguments = ["--without-peer", "--settings", "laptop", "--old-tasks", "0", "9"]

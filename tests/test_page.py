@@ -1,9 +1,11 @@
 """The page: executed notebooks in, one HTML file out that needs nothing else."""
 
+import io
 import os
 import re
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +18,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from hnetlib import notebook as shown
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "report"))
+import build  # noqa: E402
+
+pytestmark = pytest.mark.xdist_group("page")  # its fixtures take seconds
 
 FIRST = [
     new_markdown_cell("# 01. One task\n\nHow? See [the end](#Summary), [next](05_many.ipynb)."),
@@ -76,9 +82,12 @@ def write(path: Path, cells: list) -> Path:
 
 
 def run_build(out: Path, *notebooks: Path, dataset: str = "mnist") -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "report" / "build.py"), "--profile", "smoke"]
-    command += ["--dataset", dataset, "--out", str(out), *map(str, notebooks)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    arguments = ["--profile", "smoke", "--dataset", dataset, "--out", str(out)]
+    said = io.StringIO(), io.StringIO()
+    with redirect_stdout(said[0]), redirect_stderr(said[1]):
+        status = build.main([*arguments, *map(str, notebooks)])
+    texts = (stream.getvalue() for stream in said)
+    return subprocess.CompletedProcess(arguments, status, *texts)
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,7 @@
 import ast
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -66,32 +61,6 @@ def test_another_seed_gives_other_numbers(tiny):
 @pytest.mark.parametrize("snapshot", ["before_task", "at_learning"])
 def test_a_stopped_run_resumes_as_if_never_stopped(tiny, assert_resumes, snapshot):
     assert_resumes(tiny(num_tasks=4, snapshot=snapshot), Learner)
-
-
-def test_a_killed_process_resumes_with_the_same_command(tmp_path):
-    """SIGKILL in the middle of training, then the same command: it goes on from its checkpoint."""
-    command = [sys.executable, "-m", "hnetlib.train", "--profile", "smoke", "--threads", "1"]
-    command += ["--num_tasks", "6", "--steps_per_task", "150"]
-    place = tmp_path / "killed"
-    environment = os.environ | {"HNETLIB_RUNS": str(place)}
-    first = subprocess.Popen(command, env=environment, cwd=paths.PACKAGE.parent)
-    deadline = time.monotonic() + 120
-    while not list(place.glob("*/checkpoint.pt")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    (directory,) = place.iterdir()
-    assert not (directory / "metrics.json").exists(), "was already finished when it was killed"
-    learned = torch.load(directory / "checkpoint.pt", weights_only=True)["num_learned"]
-    assert 1 <= learned < 6
-    subprocess.run(command, env=environment, cwd=paths.PACKAGE.parent, check=True)
-    whole = os.environ | {"HNETLIB_RUNS": str(tmp_path / "whole")}
-    subprocess.run(command, env=whole, cwd=paths.PACKAGE.parent, check=True)
-    resumed, never_stopped = (
-        json.loads((tmp_path / place / directory.name / "metrics.json").read_text())
-        for place in ("killed", "whole")
-    )
-    assert without_times(resumed) == without_times(never_stopped)
 
 
 def test_a_finished_run_is_read_and_not_trained_again(tiny, monkeypatch):

@@ -1,12 +1,9 @@
 """`python -m hnetlib.train`: help that explains everything, errors of one line, logs to read."""
 
-import subprocess
-import sys
 from dataclasses import fields
 
 import pytest
 
-from hnetlib import paths
 from hnetlib.config import Config
 from hnetlib.profiles import BASELINES
 from hnetlib.train import main, parse
@@ -39,17 +36,10 @@ def test_explicit_settings_win_over_the_profile():
         (["--dataset", "cifar"], "dataset: expected one of auto, mnist, mnist5k"),
     ],
 )
-def test_wrong_settings_end_with_one_line(arguments, message):
+def test_wrong_settings_end_with_one_line(capsys, arguments, message):
     base = [] if "--profile" in arguments else ["--profile", "smoke"]
-    done = subprocess.run(
-        [sys.executable, "-m", "hnetlib.train", *base, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=paths.PACKAGE.parent,
-        timeout=60,
-    )
-    assert done.returncode == 2
-    (line,) = done.stderr.strip().splitlines()
+    assert main([*base, *arguments]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"error: {message}")
 
 
