@@ -10,7 +10,6 @@ from hnetlib.data import load_data
 from hnetlib.learner import train_or_load
 from hnetlib.tasks import PermutedTasks, seeded_generator, shuffled_batches
 
-pytestmark = pytest.mark.xdist_group("baselines")  # one fixture trains them all
 SETTINGS = {"lr": 1e-2, "steps_per_task": 100, "num_tasks": 4}
 
 

@@ -11,7 +11,6 @@ import pytest
 from hnetlib import paths
 
 ROOT = paths.PACKAGE.parent
-pytestmark = pytest.mark.xdist_group("notebooks")  # they share runs, and end in one page
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 

@@ -21,8 +21,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "report"))
 import build  # noqa: E402
 
-pytestmark = pytest.mark.xdist_group("page")  # its fixtures take seconds
-
 FIRST = [
     new_markdown_cell("# 01. One task\n\nHow? See [the end](#Summary), [next](05_many.ipynb)."),
     new_code_cell('profile = "laptop"', metadata={"tags": ["parameters"]}),

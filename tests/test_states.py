@@ -22,7 +22,6 @@ from hnetlib.loop import DivergedError
 from hnetlib.train import main
 
 ROOT = paths.PACKAGE.parent
-pytestmark = pytest.mark.xdist_group("states")  # one fixture trains for most
 QUICK = ["--profile", "smoke-plain", "--threads", "1", "--steps_per_task", "10"]
 
 
