@@ -1,10 +1,14 @@
 """Continual learning with hypernetworks: the small library behind the report."""
 
-from hnetlib.config import Config, make_config
-from hnetlib.hypernet import Hypernetwork, hypernetize
-from hnetlib.least_change import LeastChange
-from hnetlib.pretrained import load
-from hnetlib.regularizer import TaskRegularizer
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hnetlib.config import Config, make_config
+    from hnetlib.hypernet import Hypernetwork, hypernetize
+    from hnetlib.least_change import LeastChange
+    from hnetlib.pretrained import load
+    from hnetlib.regularizer import TaskRegularizer
 
 __all__ = [
     "Config",
@@ -15,3 +19,19 @@ __all__ = [
     "load",
     "make_config",
 ]
+_HOMES = {
+    "Config": "config",
+    "Hypernetwork": "hypernet",
+    "LeastChange": "least_change",
+    "TaskRegularizer": "regularizer",
+    "hypernetize": "hypernet",
+    "load": "pretrained",
+    "make_config": "config",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Public names load their module when asked for: scripts that need no PyTorch start at once."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hnetlib' has no attribute {name!r}")
+    return getattr(import_module(f"hnetlib.{_HOMES[name]}"), name)

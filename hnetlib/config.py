@@ -8,6 +8,7 @@ import torch
 
 from hnetlib.profiles import BASELINES, BASELINES_OF, PROFILES, SMALL
 from hnetlib.targets import make_target
+from hnetlib.values import is_number, is_whole, literal
 
 Dataset = Literal["mnist", "mnist5k"]
 Split = Literal["test", "validation"]
@@ -30,6 +31,7 @@ Method = Literal[
     "si-multihead",
 ]
 Precision = Literal["float32", "tf32", "bf16"]
+LARGEST_SEED = 2**63 - 1  # what PyTorch's generators take
 NUM_PIXELS = 28 * 28  # of an image of either data set
 
 
@@ -64,7 +66,9 @@ class Config:
     lr_schedule: LrSchedule = "cosine"
     """Learning rate within a task: falling to 0 along half a cosine, or constant."""
     beta: float = 0.1
-    """Weight of the penalty for changing what old tasks' tokens generate; 0 switches it off."""
+    """Weight of the penalty for changing what old tasks' tokens generate. 0: no penalty; with
+    least_change the last layer is then still written by the shortest change, whatever old tasks
+    read of it."""
     snapshot: Snapshot = "before_task"
     """Old weights the penalty holds on to: generated before the current task, or when learned."""
     penalty: Penalty = "rows"
@@ -105,20 +109,27 @@ class Config:
     """Of matrix products: float32, tf32 (on a GPU), or bf16 by autocast."""
 
     def __post_init__(self) -> None:
+        for name, kind in _FIELD_TYPES.items():
+            value = getattr(self, name)
+            if kind is str or name in _CHOICES:
+                _check(name, isinstance(value, str), "a name", self)
+            else:  # plain papermill, say, hands over lists as text
+                object.__setattr__(self, name, literal(value))
         for name in _CHOICES:
             expect_one_of(name, getattr(self, name), get_args(_FIELD_TYPES[name]))
         for name in _WHOLE_AT_LEAST_1:
-            _check(name, _is_int(getattr(self, name), 1), "a whole number of at least 1", self)
+            _check(name, is_whole(getattr(self, name), 1), "a whole number of at least 1", self)
         for name in ("seed", "permutation_seed"):
-            _check(name, _is_int(getattr(self, name), 0), "a whole number of at least 0", self)
+            sound = is_whole(getattr(self, name), 0, LARGEST_SEED)
+            _check(name, sound, f"a whole number from 0 to {LARGEST_SEED}", self)
         for name in ("lr", "head_lr_factor", "damping"):
             value = getattr(self, name)
-            _check(name, _is_number(value) and value > 0, "a number above 0", self)
+            _check(name, is_number(value) and value > 0, "a number above 0", self)
         for name in ("beta", "strength"):
             value = getattr(self, name)
-            _check(name, _is_number(value) and value >= 0, "a number of at least 0", self)
+            _check(name, is_number(value, 0), "a number of at least 0", self)
         hidden = self.hnet_hidden
-        sound = isinstance(hidden, (tuple, list)) and all(_is_int(size, 1) for size in hidden)
+        sound = isinstance(hidden, (tuple, list)) and all(is_whole(size, 1) for size in hidden)
         _check("hnet_hidden", sound and len(hidden) > 0, "layer sizes of at least 1", self)
         object.__setattr__(self, "hnet_hidden", tuple(hidden))
         _check("device", self.device in ("cpu", "cuda"), "cpu or cuda", self)
@@ -238,11 +249,3 @@ def expect_one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
 def _check(name: str, sound: bool, expected: str, config: Config) -> None:
     if not sound:
         raise ValueError(f"{name}: expected {expected}, got {getattr(config, name)!r}")
-
-
-def _is_int(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value < float("inf")

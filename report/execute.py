@@ -22,25 +22,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
+from hnetlib.values import literal
+
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL = "python3"
-PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
-WORDS = {"true": True, "false": False, "none": None}
 
 
 class NotebookError(Exception):
     """What is wrong with the request or the notebook, in one line."""
-
-
-def parse_value(text: str) -> object:
-    """`text` as a Python literal (true, false and none in any case), else as the string it is."""
-    if text.strip().lower() in WORDS:
-        return WORDS[text.strip().lower()]
-    try:
-        value = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
-        return text
-    return value if isinstance(value, PLAIN) else text
 
 
 def known_parameters(source: Path) -> list[str]:
@@ -170,7 +159,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, obje
             raise NotebookError(f"{' '.join([argument, *queue])}: expected -p NAME VALUE")
         else:
             name, text = queue.pop(0), queue.pop(0)
-            parameters[name] = parse_value(text)
+            parameters[name] = literal(text)
     parser = argparse.ArgumentParser(
         description="Execute one notebook.",
         epilog="-p NAME VALUE sets a parameter; it can be repeated, and the last one wins.",

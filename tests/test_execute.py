@@ -19,8 +19,9 @@ from execute import (  # noqa: E402
     NotebookError,
     check_parameters,
     known_parameters,
-    parse_value,
 )
+
+from hnetlib.values import literal  # noqa: E402
 
 PARAMETERS = (
     "count = 1\nrate: float = 0.5  # of something\nflag = None\nname = 'x'\nsizes = (3,\n 4)"
@@ -64,7 +65,7 @@ def execute(*arguments: object, **environment: str) -> subprocess.CompletedProce
     ],
 )
 def test_values_keep_their_types(text, value):
-    parsed = parse_value(text)
+    parsed = literal(text)
     assert parsed == value
     assert type(parsed) is type(value)
 

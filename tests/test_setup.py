@@ -172,7 +172,8 @@ def project(tmp_path):
     folder = tmp_path / "a project"  # with a space in its path
     for name in ("hnetlib", "report", "notebooks"):
         (folder / name).mkdir(parents=True)
-    copied = ("hnetlib/bootstrap.py", "hnetlib/paths.py", "report/execute.py", "report/estimate.py")
+    copied = [f"hnetlib/{name}.py" for name in ("bootstrap", "paths", "values")]
+    copied += ["report/execute.py", "report/estimate.py"]
     for name in ("Makefile", "pyproject.toml", *copied):
         shutil.copy(ROOT / name, folder / name)
     (folder / "hnetlib" / "__init__.py").touch()
