@@ -79,7 +79,7 @@ setup: ## make or update .venv from requirements.lock (other goals do it when ne
 report: ## run every notebook, then make report/build/report.html
 	@$(SETUP) --quiet
 	@dataset=$$($(PY) -m hnetlib.resolve "$(PROFILE)" "$(DATASET)") && \
-	  $(PY) report/estimate.py --profile "$(PROFILE)" --jobs $(JOBS) --pairs $(foreach n,$(NAMES),notebooks/$(n).ipynb report/build/$(PROFILE)-$$dataset/$(n).ipynb) --library $(LIBRARY) && \
+	  $(PY) report/estimate.py --profile "$(PROFILE)" --jobs $(JOBS) --threads $(THREADS) --plan "report/build/$(PROFILE)-$$dataset" --pairs $(foreach n,$(NAMES),notebooks/$(n).ipynb report/build/$(PROFILE)-$$dataset/$(n).ipynb) --library $(LIBRARY) && \
 	  $(MAKE) --no-print-directory -j$(JOBS) page PROFILE="$(PROFILE)" DATASET="$$dataset"
 
 # Chapters run side by side, each with its share of the cores: small networks gain little from a

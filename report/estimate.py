@@ -1,26 +1,35 @@
-"""How long `make report` will take, said before it starts.
+"""How long `make report` will take, said before it starts, and what is left as it goes.
 
-    python report/estimate.py --profile laptop --jobs 2 --pairs SOURCE EXECUTED ... --library ...
+    python report/estimate.py --profile laptop --jobs 2 --threads 1 --plan PLAN \\
+        --pairs SOURCE EXECUTED ... --library ...
 
 Each executed notebook knows how long it took: the committed one of the same profile in
-`report/reference/`, or else the last one in `report/build/`. Chapters that are up to date take no
-time.
+`report/reference/`, or else the last one in `report/build/`. Beside them stands how long a training
+step took on the machine that made them; the same step is timed here, and scales them. Chapters that
+are up to date take no time. The plan is a file that report/execute.py reads.
 """
 
 import argparse
 import json
+import statistics
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from hnetlib.paths import reference_dir
 
+SPEED = "speed.json"  # beside executed notebooks: milliseconds of a step on their machine
+SECONDS = 1.5  # of timing
+
 
 def seconds_of(executed: Path) -> float | None:
-    """How long an executed notebook took; None where there is none."""
-    if not executed.is_file():
+    """How long an executed notebook took; None where there is none, or none that says so."""
+    try:
+        notebook = json.loads(executed.read_text(encoding="utf-8"))
+        return float(notebook["metadata"]["papermill"]["duration"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return json.loads(executed.read_text())["metadata"].get("papermill", {}).get("duration")
 
 
 def is_current(source: Path, executed: Path, library: Sequence[Path]) -> bool:
@@ -39,21 +48,91 @@ def together(seconds: Sequence[float], jobs: int) -> float:
     return max(lanes)
 
 
-def describe(
-    pairs: Sequence[tuple[Path, Path]], library: Sequence[Path], profile: str, jobs: int
-) -> str:
-    """The line that is printed."""
-    waiting = [pair for pair in pairs if not is_current(*pair, library)]
-    if not waiting:
-        return "every chapter is up to date: seconds"
+def step_milliseconds(profile: str, threads: int, seconds: float = SECONDS) -> float:
+    """Median milliseconds of a profile's training step on this machine, ten tasks behind it."""
+    import torch  # only when something is timed
+
+    from hnetlib.config import Config, defaults
+    from hnetlib.hypernet import build_hnet
+    from hnetlib.regularizer import TaskRegularizer
+    from hnetlib.step import TrainingStep, prepare_torch
+
+    config = Config(**defaults(profile, "mnist5k") | {"num_tasks": 11, "threads": threads})
+    prepare_torch(config)
+    hnet = build_hnet(config)
+    regularizer = TaskRegularizer(hnet, penalty_size=config.penalty_size, penalty=config.penalty)
+    for task in range(10):
+        regularizer.end_task(task)
+    hnet.head.requires_grad_(config.head_optimizer == "adam")
+    regularizer.begin_task()
+    step = TrainingStep(config, hnet, regularizer, 10)
+    images = torch.rand(config.batch_size, config.num_pixels)
+    labels = torch.randint(10, (config.batch_size,))
+    times, end = [], time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        step(images, labels, regularizer.draw())
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)
+
+
+def slower_than(known: Path, milliseconds: float) -> float:
+    """How many times as long a step takes here as it did where the times beside it were made."""
+    try:
+        return milliseconds / json.loads(known.read_text(encoding="utf-8"))["step_ms"]
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        return 1.0
+
+
+def make_plan(
+    pairs: Sequence[tuple[Path, Path]], library: Sequence[Path], profile: str, milliseconds: float
+) -> dict[str, float | None]:
+    """Seconds expected of each chapter that must run, by the name of its notebook."""
     committed = reference_dir(profile) / "notebooks"
-    known = [seconds_of(committed / made.name) or seconds_of(made) for _, made in waiting]
-    count = f"{len(waiting)} of {len(pairs)} chapters to run, {jobs} at a time"
-    if None in known:
+    expected = {}
+    for source, made in pairs:
+        if not is_current(source, made, library):
+            there, here = seconds_of(committed / made.name), seconds_of(made)
+            factor = slower_than(committed / SPEED, milliseconds) if there else 1.0
+            seconds = there or here
+            expected[made.name] = seconds * factor if seconds else None
+    return expected
+
+
+def describe(expected: dict[str, float | None], num_chapters: int, jobs: int) -> str:
+    """The line that is printed before chapters run."""
+    if not expected:
+        return "every chapter is up to date: seconds"
+    count = f"{len(expected)} of {num_chapters} chapters to run, {jobs} at a time"
+    if None in expected.values():
         return f"{count}: no measured time for this profile yet"
-    minutes = together(known, jobs) / 60
-    about = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:.0f} seconds"
-    return f"{count}: about {about} if they took as long as last time, less for finished runs"
+    return (
+        f"{count}: about {said(together(list(expected.values()), jobs))} at this machine's speed, "
+        "less for finished runs"
+    )
+
+
+def said(seconds: float) -> str:
+    """A duration in whole minutes, or in seconds where it is short."""
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+
+
+def left(folder: Path) -> str:
+    """What is left of the plan in `folder`, "" where there is none or nothing is left.
+
+    The plan is stretched by how much longer finished chapters took than it said.
+    """
+    try:
+        plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+        expected, begun, jobs = plan["expected"], plan["begun"], plan["jobs"]
+        done = [n for n in expected if (p := folder / n).is_file() and p.stat().st_mtime >= begun]
+        took = sum(seconds_of(folder / name) or 0.0 for name in done)
+        pace = took / sum(expected[name] for name in done) if done else 1.0
+        remaining = pace * together(list(expected.values()), jobs) - (time.time() - begun)
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        return ""
+    waiting = len(expected) - len(done)
+    return f"{waiting} to go, about {said(max(remaining, 1.0))}" if waiting else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,11 +140,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", required=True)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--plan", type=Path, required=True, help="folder of executed notebooks")
     parser.add_argument("--pairs", nargs="+", type=Path, required=True)
     parser.add_argument("--library", nargs="*", type=Path, default=[])
     options = parser.parse_args(arguments)
     pairs = list(zip(options.pairs[::2], options.pairs[1::2], strict=True))
-    print(describe(pairs, options.library, options.profile, max(1, options.jobs)))
+    waiting = any(not is_current(*pair, options.library) for pair in pairs)
+    milliseconds = step_milliseconds(options.profile, options.threads) if waiting else 0.0
+    expected = make_plan(pairs, options.library, options.profile, milliseconds)
+    print(describe(expected, len(pairs), options.jobs), flush=True)
+    if waiting:
+        options.plan.mkdir(parents=True, exist_ok=True)
+        speed = {"step_ms": round(milliseconds, 3), "threads": options.threads}
+        (options.plan / SPEED).write_text(json.dumps(speed) + "\n", encoding="utf-8")
+        plan = {"expected": expected, "begun": time.time(), "jobs": options.jobs}
+        (options.plan / "plan.json").write_text(json.dumps(plan) + "\n", encoding="utf-8")
     return 0
 
 

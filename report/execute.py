@@ -144,7 +144,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
-    print(f"{options.source.stem}: done in {_duration(seconds)}, {options.output}", flush=True)
+    from estimate import left
+
+    more = left(options.output.parent)
+    done = f"{options.source.stem}: done in {_duration(seconds)}, {options.output}"
+    print(f"{done}; {more}" if more else done, flush=True)
     return 0
 
 

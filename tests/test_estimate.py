@@ -29,24 +29,58 @@ def chapters(tmp_path, monkeypatch):
     return pairs
 
 
+def plan(chapters, library=(), milliseconds=10.0):
+    return estimate.make_plan(chapters, library, "some", milliseconds)
+
+
 def test_counts_only_what_must_run(chapters, tmp_path):
-    assert "1 of 2 chapters to run, 2 at a time: about 10 minutes" in estimate.describe(
-        chapters, [], "some", 2
-    )
+    assert plan(chapters) == {"0.ipynb": 600.0}
     library = tmp_path / "library.py"
     library.touch()  # newer than both
-    assert "about 20 minutes" in estimate.describe(chapters, [library], "some", 1)
+    assert plan(chapters, [library]) == {"0.ipynb": 600.0, "1.ipynb": 600.0}
+    said = estimate.describe(plan(chapters, [library]), 2, jobs=1)
+    assert said.startswith("2 of 2 chapters to run, 1 at a time: about 20 minutes")
+    assert "about 10 minutes" in estimate.describe(plan(chapters, [library]), 2, jobs=2)
+    assert estimate.describe({}, 2, jobs=2) == "every chapter is up to date: seconds"
 
 
-def test_takes_the_committed_time_first_and_says_when_there_is_none(chapters, tmp_path):
-    committed = tmp_path / "reference" / "notebooks" / "0.ipynb"
-    committed.parent.mkdir(parents=True)
-    committed.write_text(json.dumps({"metadata": {"papermill": {"duration": 30.0}}}))
-    assert "about 30 seconds" in estimate.describe(chapters, [], "some", 1)
-    committed.unlink()
-    chapters[0][1].unlink()
-    assert "no measured time" in estimate.describe(chapters, [], "some", 1)
-    assert "seconds" in estimate.describe(chapters[1:], [], "some", 1)
+def test_takes_the_committed_time_first_at_the_speed_of_this_machine(chapters, tmp_path):
+    committed = tmp_path / "reference" / "notebooks"
+    committed.mkdir(parents=True)
+    (committed / "0.ipynb").write_text(json.dumps({"metadata": {"papermill": {"duration": 30.0}}}))
+    assert plan(chapters) == {"0.ipynb": 30.0}
+    (committed / "speed.json").write_text('{"step_ms": 4.0}')
+    assert plan(chapters, milliseconds=10.0) == {"0.ipynb": 75.0}
+    (committed / "speed.json").write_text("{")
+    assert plan(chapters) == {"0.ipynb": 30.0}
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", '{"metadata": {"papermill": {}}}'])
+def test_says_when_there_is_no_time(chapters, content):
+    executed = chapters[0][1]
+    executed.unlink()
+    if content is not None:
+        executed.write_text(content)
+        os.utime(executed, (1, 1))
+    assert plan(chapters) == {"0.ipynb": None}
+    assert "no measured time" in estimate.describe(plan(chapters), 2, jobs=1)
+
+
+def test_what_is_left_follows_how_long_finished_chapters_took(tmp_path, monkeypatch):
+    assert estimate.left(tmp_path) == ""
+    written = {"expected": {"a": 100.0, "b": 200.0}, "begun": 1000.0, "jobs": 1}
+    (tmp_path / "plan.json").write_text(json.dumps(written))
+    monkeypatch.setattr(estimate.time, "time", lambda: 1140.0)
+    assert estimate.left(tmp_path) == "2 to go, about 3 minutes"  # 300 - 140 s
+    (tmp_path / "a").write_text(json.dumps({"metadata": {"papermill": {"duration": 150.0}}}))
+    os.utime(tmp_path / "a", (1001, 1001))
+    assert estimate.left(tmp_path) == "1 to go, about 5 minutes"  # half as long again: 450 - 140 s
+    (tmp_path / "b").write_text(json.dumps({"metadata": {"papermill": {"duration": 1.0}}}))
+    assert estimate.left(tmp_path) == ""
+
+
+def test_the_real_step_is_timed():
+    assert 0.1 < estimate.step_milliseconds("smoke", threads=1, seconds=0.1) < 1000
 
 
 def test_lanes_fill_up_from_the_longest():
