@@ -138,8 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds = execute(options.source, options.output, parameters, *streams)
         for stream in streams if options.named else ():
             stream.finish()
-    except NotebookError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (NotebookError, OSError) as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)

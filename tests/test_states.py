@@ -331,6 +331,37 @@ def test_a_damaged_trained_hypernetwork_is_named(tmp_path, monkeypatch, damage):
     assert "\n" not in str(error.value)
 
 
+# Reports
+
+
+@pytest.mark.parametrize(
+    "place", ["/dev/null/x/out.ipynb", "/proc/none/out.ipynb", "{file}/x.ipynb"]
+)
+def test_a_chapter_that_cannot_be_written_is_one_line(tmp_path, capsys, place):
+    sys.path.insert(0, str(ROOT / "report"))
+    import execute
+
+    (tmp_path / "file").touch()
+    source = ROOT / "notebooks" / "01_single_task.ipynb"
+    assert execute.main([str(source), place.format(file=tmp_path / "file")]) == 1
+    assert one_line(capsys).startswith("error: [Errno ")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '[{"dataset": "mnist"}]', "[1]", "\0"])
+def test_committed_results_that_cannot_be_read_are_named(tmp_path, content):
+    sys.path.insert(0, str(ROOT / "report"))
+    import results
+
+    summary = tmp_path / "laptop" / "summary.json"
+    summary.parent.mkdir()
+    summary.write_text(content)
+    if content == "[]":
+        assert results.read_results(tmp_path, first="laptop") == []
+    else:
+        with pytest.raises(results.PageError, match=r"summary.json: expected rows of results"):
+            results.read_results(tmp_path, first="laptop")
+
+
 # The reader's own surroundings
 
 
