@@ -122,6 +122,7 @@ def test_every_module_that_computes_is_in_the_hash():
         "progress": "prints",
         "provenance": "says where",
         "runs": "keeps what others computed",
+        "values": "reads settings as they are typed",
         "tracking": "logs",
         "events": "logs",
     }
