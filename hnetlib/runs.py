@@ -18,10 +18,10 @@ import hashlib
 import io
 import json
 import os
-import pickle
 import sys
 import tempfile
 import tokenize
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,7 +37,6 @@ from hnetlib.provenance import provenance
 ELSEWHERE = ("threads", "device", "profile")  # settings that leave the result as it is
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 UNKNOWN = dict.fromkeys(("commit", "date", "python", "torch", "hardware"), "unknown")
-DAMAGES = (RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
 
 # Modules that can change the numbers of a run: an edit of their code makes it another run.
 # What `profiles` says is in the config already.
@@ -166,11 +165,13 @@ class Run:
         with _one_line(path):
             content = path.read_bytes()
         try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                whole = archive.testzip() is None  # torch.load does not look at checksums
             state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-            if state["run"] == self.digest:
+            if whole and state["run"] == self.digest:
                 return state
-            flaw = "it is of a run with other settings, data or code"
-        except DAMAGES:
+            flaw = "it is of a run with other settings, data or code" if whole else "it is damaged"
+        except Exception:  # what a damaged pickle raises depends on where it is damaged
             flaw = "it is damaged"
         _set_aside(path, flaw)
         return None

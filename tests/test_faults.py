@@ -1,8 +1,10 @@
 """The short form of `make faults`."""
 
 import faults
+import pytest
 
 
-def test_killed_anywhere_it_ends_as_if_never_stopped(capsys):
-    assert faults.main(["--kills", "9", "--reports", "0", "--seed", "1"]) == 0
+@pytest.mark.parametrize("kills", [3, pytest.param(15, marks=pytest.mark.slow)])
+def test_killed_anywhere_it_ends_as_if_never_stopped(capsys, kills):
+    assert faults.main(["--kills", str(kills), "--reports", "0", "--seed", "1"]) == 0
     assert "all as if never stopped" in capsys.readouterr().out

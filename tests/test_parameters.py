@@ -180,16 +180,16 @@ def test_every_parameter_is_in_the_table():
 
 
 QUICK = [
-    ("01", {"steps": 1}),
     ("01", {"steps": 20, "hnet_hidden": "[16]"}),
     ("03", {"num_tasks": 2, **SHORT}),
     ("04", {"num_tasks": 2, "num_random_tokens": 1}),
-    ("05", {"num_tasks": 1, **SHORT}),
-    ("05", {"num_tasks": 2, "hnet_hidden": "16 16", "beta": 0, **SHORT}),
-    ("06", {"num_tasks": 1, "num_tasks_compared": 1}),
     ("90", {"steps": 1}),
 ]
 SLOW = [
+    ("01", {"steps": 1}),
+    ("05", {"num_tasks": 1, **SHORT}),
+    ("05", {"num_tasks": 2, "hnet_hidden": "16 16", "beta": 0, **SHORT}),
+    ("06", {"num_tasks": 1, "num_tasks_compared": 1}),
     ("01", {"steps": 100, "batch_size": 1, "task_token_dim": 1, "seed": 2**63 - 1}),
     ("01", {"steps": 7, "hnet_hidden": [1], "hnet_lr": "1e-3"}),
     ("02", {"steps": 1, "chunk_counts": [1], "conv_chunk_counts": [1]}),
