@@ -3,10 +3,12 @@
     python report/estimate.py --profile laptop --jobs 2 --threads 1 --plan PLAN \\
         --pairs SOURCE EXECUTED ... --library ...
 
-Each executed notebook knows how long it took: the committed one of the same profile in
-`report/reference/`, or else the last one in `report/build/`. Beside them stands how long a training
-step took on the machine that made them; the same step is timed here, and scales them. Chapters that
-are up to date take no time. The plan is a file that report/execute.py reads.
+`report/reference/<profile>/times.json` says how long each chapter took in a cold run, and how long
+a training step took on that machine; the same step is timed here, and scales it. Without it the
+last run in `report/build/` is taken. Chapters that are up to date take no time. The plan is a file
+that report/execute.py reads. `--record` writes times.json after a cold run:
+
+    python report/estimate.py --profile laptop --plan report/build/laptop-mnist5k --record
 """
 
 import argparse
@@ -19,7 +21,7 @@ from pathlib import Path
 
 from hnetlib.paths import reference_dir
 
-SPEED = "speed.json"  # beside executed notebooks: milliseconds of a step on their machine
+TIMES = "times.json"
 SECONDS = 1.5  # of timing
 
 
@@ -76,27 +78,37 @@ def step_milliseconds(profile: str, threads: int, seconds: float = SECONDS) -> f
     return 1000 * statistics.median(times)
 
 
-def slower_than(known: Path, milliseconds: float) -> float:
-    """How many times as long a step takes here as it did where the times beside it were made."""
+def committed_seconds(profile: str, milliseconds: float) -> dict[str, float]:
+    """Seconds of each chapter's cold run, scaled to this machine; none where none are known."""
     try:
-        return milliseconds / json.loads(known.read_text(encoding="utf-8"))["step_ms"]
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-        return 1.0
+        times = json.loads((reference_dir(profile) / TIMES).read_text(encoding="utf-8"))
+        factor = milliseconds / times["step_ms"]
+        return {name: factor * seconds for name, seconds in times["seconds"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+        return {}
+
+
+def record(profile: str, folder: Path) -> None:
+    """Writes times.json from the executed notebooks and the plan in `folder`."""
+    from hnetlib.provenance import provenance
+    from hnetlib.runs import write_json
+
+    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    seconds = {name: round(seconds_of(folder / name), 1) for name in plan["expected"]}
+    content = {name: plan[name] for name in ("step_ms", "threads", "jobs")} | provenance()
+    write_json(reference_dir(profile) / TIMES, content | {"run": folder.name, "seconds": seconds})
 
 
 def make_plan(
     pairs: Sequence[tuple[Path, Path]], library: Sequence[Path], profile: str, milliseconds: float
 ) -> dict[str, float | None]:
     """Seconds expected of each chapter that must run, by the name of its notebook."""
-    committed = reference_dir(profile) / "notebooks"
-    expected = {}
-    for source, made in pairs:
-        if not is_current(source, made, library):
-            there, here = seconds_of(committed / made.name), seconds_of(made)
-            factor = slower_than(committed / SPEED, milliseconds) if there else 1.0
-            seconds = there or here
-            expected[made.name] = seconds * factor if seconds else None
-    return expected
+    known = committed_seconds(profile, milliseconds)
+    return {
+        made.name: known.get(made.name) or seconds_of(made)
+        for source, made in pairs
+        if not is_current(source, made, library)
+    }
 
 
 def describe(expected: dict[str, float | None], num_chapters: int, jobs: int) -> str:
@@ -142,9 +154,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--plan", type=Path, required=True, help="folder of executed notebooks")
-    parser.add_argument("--pairs", nargs="+", type=Path, required=True)
+    parser.add_argument("--pairs", nargs="*", type=Path, default=[])
+    parser.add_argument("--record", action="store_true")
     parser.add_argument("--library", nargs="*", type=Path, default=[])
     options = parser.parse_args(arguments)
+    if options.record:
+        record(options.profile, options.plan)
+        return 0
     pairs = list(zip(options.pairs[::2], options.pairs[1::2], strict=True))
     waiting = any(not is_current(*pair, options.library) for pair in pairs)
     milliseconds = step_milliseconds(options.profile, options.threads) if waiting else 0.0
@@ -152,9 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(describe(expected, len(pairs), options.jobs), flush=True)
     if waiting:
         options.plan.mkdir(parents=True, exist_ok=True)
-        speed = {"step_ms": round(milliseconds, 3), "threads": options.threads}
-        (options.plan / SPEED).write_text(json.dumps(speed) + "\n", encoding="utf-8")
         plan = {"expected": expected, "begun": time.time(), "jobs": options.jobs}
+        plan |= {"step_ms": round(milliseconds, 3), "threads": options.threads}
         (options.plan / "plan.json").write_text(json.dumps(plan) + "\n", encoding="utf-8")
     return 0
 
