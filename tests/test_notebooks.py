@@ -29,6 +29,7 @@ def call(built, *arguments):
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow  # tests/test_parameters.py runs most chapters in a process, in less time
 @pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_at_smoke_size(source, built):
     parameters = ("-p", "profile", "smoke", "-p", "dataset", "mnist5k", "-p", "threads", "1")
@@ -62,6 +63,7 @@ def test_headings_are_unique_across_notebooks():
     assert len(headings) == len(set(headings))
 
 
+@pytest.mark.slow
 def test_the_page_is_made_of_all_of_them(built):
     executed = [built / source.name for source in NOTEBOOKS]
     if not all(path.is_file() for path in executed):
