@@ -110,8 +110,8 @@ test: ## check style (ruff) and properties (pytest); needs no data and no networ
 test-all: MARKED = slow or not slow
 test-all: test ## the same with the slow tests; those of all of MNIST where it is
 MARKED = not slow
-# One thread each; the tests of a file, which share what takes long to make, in one process.
-TESTS = OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist loadfile
+# One thread each.
+TESTS = OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS)
 
 faults: ## kill training and reports at random instants; they must end as if never stopped
 	@$(SETUP) --quiet
