@@ -26,7 +26,7 @@ class EventFile:
     """The event file at `path`. All events get `wall_time`, or else the time they are written."""
 
     def __init__(self, path: Path, wall_time: float | None = None) -> None:
-        self.wall_time = wall_time
+        self.path, self.wall_time = path, wall_time
         path.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: each event is one write, so a reader sees it at once and never half of it.
         # Emptied and not replaced: a TensorBoard that has the file open goes on reading it.
@@ -84,7 +84,10 @@ class EventFile:
 
     def _event(self, **content: object) -> None:
         event = Event(wall_time=self._now(), **content)
-        self.records.write(event.SerializeToString(deterministic=True))
+        try:
+            self.records.write(event.SerializeToString(deterministic=True))
+        except OSError as error:  # which does not name the file
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def _now(self) -> float:
         return time.time() if self.wall_time is None else self.wall_time

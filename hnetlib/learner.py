@@ -41,7 +41,13 @@ def learner_class(method: str) -> type[ContinualLearner]:
 def load_hnet(run: runs.Run) -> Hypernetwork:
     """The trained hypernetwork of a finished run, with its tokens."""
     hnet = build_hnet(run.config)
-    hnet.load_state_dict(run.load_checkpoint(run.config.device)["network"])
+    state = run.load_checkpoint(run.config.device)
+    if state is None or state["num_learned"] < run.config.num_tasks:
+        raise runs.RunError(
+            f"{run.directory} has its results but not its trained network any more: remove its "
+            "metrics.json, and the run is trained again"
+        )
+    hnet.load_state_dict(state["network"])
     return hnet
 
 

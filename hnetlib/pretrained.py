@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import torch
-
 from hnetlib import paths
 from hnetlib.config import Config
 from hnetlib.hypernet import Hypernetwork, build_hnet
-from hnetlib.runs import RunError, write_tensors
+from hnetlib.runs import DamagedError, RunError, read_tensors, write_tensors
 
 
 def load(profile: str = "laptop") -> Hypernetwork:
@@ -25,11 +23,13 @@ def load(profile: str = "laptop") -> Hypernetwork:
             f"({', '.join(held()) or 'none has one'}), got {profile!r}"
         )
     try:
-        kept = torch.load(path, weights_only=True)
-    except Exception:  # what a damaged pickle raises depends on where it is damaged
-        raise RunError(f"{path} is damaged: get it again from the repository") from None
-    hnet = build_hnet(Config(**kept["config"]))
-    hnet.load_state_dict({name: value.float() for name, value in kept["state"].items()})
+        kept = read_tensors(path)
+        hnet = build_hnet(Config(**kept["config"]))
+        hnet.load_state_dict({name: value.float() for name, value in kept["state"].items()})
+    except (DamagedError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        if isinstance(error, RunError) and not isinstance(error, DamagedError):
+            raise
+        raise RunError(f"{path} is damaged: get it again from the repository") from error
     for task in range(hnet.num_tasks):
         hnet.freeze_token(task)
     hnet.config = Config(**kept["config"])

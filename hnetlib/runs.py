@@ -14,10 +14,12 @@ finished run is found again whatever those are.
 """
 
 import ast
+import errno
 import hashlib
 import io
 import json
 import os
+import pickle
 import sys
 import tempfile
 import tokenize
@@ -36,6 +38,8 @@ from hnetlib.provenance import provenance
 
 ELSEWHERE = ("threads", "device", "profile")  # settings that leave the result as it is
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+RESULTS = {"R", "acc", "bwt", "train_seconds", "eval_seconds"}  # which a finished run has
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 UNKNOWN = dict.fromkeys(("commit", "date", "python", "torch", "hardware"), "unknown")
 
 # Modules that can change the numbers of a run: an edit of their code makes it another run.
@@ -66,6 +70,10 @@ class RunError(RuntimeError):
     """A run cannot be read or written; the message is one line that names the file."""
 
 
+class DamagedError(RunError):
+    """A file is not whole."""
+
+
 class Run:
     """The directory of one run, known by its config, its data and the code."""
 
@@ -90,7 +98,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether its results are on disk, whole."""
-        return {"R", "acc"} <= _read_json(self.directory / "metrics.json").keys()
+        return _read_json(self.directory / "metrics.json").keys() >= RESULTS
 
     @property
     def results(self) -> dict:
@@ -130,7 +138,9 @@ class Run:
                     probe.write(b"probe")
 
     def start(self) -> None:
-        """Writes down what is about to run, and where."""
+        """Writes down what is about to run, and where; call it with the run `locked`."""
+        for side in self.directory.glob(".*.part"):  # of a process that was killed
+            side.unlink(missing_ok=True)
         if (self.directory / "metrics.json").exists():
             _set_aside(self.directory / "metrics.json", "results that are not whole")
         write_json(self.directory / "config.json", self.config.as_dict())
@@ -143,7 +153,7 @@ class Run:
         """
         current = self.directory / CHECKPOINT
         with _side_file(current) as side:
-            self._write_tensors(side, state)
+            _write_tensors(side, state | {"run": self.digest})
             if current.exists():
                 os.replace(current, self.directory / PREVIOUS)
 
@@ -155,23 +165,19 @@ class Run:
     def save_tensors(self, name: str, state: dict) -> None:
         """Replaces a file of the directory in one step."""
         with _side_file(self.directory / name) as side:
-            self._write_tensors(side, state)
+            _write_tensors(side, state | {"run": self.digest})
 
     def load_tensors(self, name: str, device: str = "cpu") -> dict | None:
         """What `save_tensors` wrote; None if there is nothing, or nothing whole of this run."""
         path = self.directory / name
         if not path.exists():
             return None
-        with _one_line(path):
-            content = path.read_bytes()
         try:
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                whole = archive.testzip() is None  # torch.load does not look at checksums
-            state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-            if whole and state["run"] == self.digest:
+            state = read_tensors(path, device)
+            if state.get("run") == self.digest:
                 return state
-            flaw = "it is of a run with other settings, data or code" if whole else "it is damaged"
-        except Exception:  # what a damaged pickle raises depends on where it is damaged
+            flaw = "it is of a run with other settings, data or code"
+        except DamagedError:
             flaw = "it is damaged"
         _set_aside(path, flaw)
         return None
@@ -191,22 +197,57 @@ class Run:
                 print(f"run {self.name}: waiting for another process that trains it", flush=True)
                 lock.acquire()
         except (OSError, NotImplementedError) as error:  # some network disks have no locks
+            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+                raise RunError(f"{lock.lock_file} can't be locked: {_why(error)}") from error
             print(f"run {self.name}: not locked, as {lock.lock_file} can't be: {_why(error)}")
         try:
             yield
         finally:
             lock.release()
 
-    def _write_tensors(self, side: Path, state: dict) -> None:
-        content = io.BytesIO()  # torch.save itself would hide why a disk can't be written
-        torch.save(state | {"run": self.digest}, content)
-        _write(side, content.getbuffer())
-
 
 def write_tensors(path: Path, content: dict) -> None:
     """Writes a dictionary with tensors to a side file, then puts it in place in one step."""
     with _side_file(path) as side:
-        torch.save(content, side)
+        _write_tensors(side, content)
+
+
+def read_tensors(path: Path, device: str = "cpu") -> dict:
+    """What `write_tensors` wrote; DamagedError where it is not whole, RunError if unreadable."""
+    with _one_line(path):
+        content = io.BytesIO(path.read_bytes())
+    if not _is_whole(content):  # torch.load does not look at checksums
+        raise DamagedError(f"{path} is damaged")
+    try:
+        state = torch.load(content, map_location=device, weights_only=True)
+    except pickle.UnpicklingError:
+        state = None
+    except (RuntimeError, MemoryError) as error:  # a whole file where memory is short, say
+        if "PytorchStreamReader" in str(error):  # damage between the parts
+            raise DamagedError(f"{path} is damaged") from error
+        raise RunError(f"{path} can't be loaded: {' '.join(str(error).split())}") from error
+    if not isinstance(state, dict):
+        raise DamagedError(f"{path} is not what was written here")
+    return state
+
+
+def _is_whole(content: io.BytesIO) -> bool:
+    """Whether it is an archive in which every part has its checksum."""
+    try:
+        with zipfile.ZipFile(content) as archive:
+            return bool(archive.namelist()) and archive.testzip() is None
+    except MemoryError:
+        raise
+    except Exception:  # what damage raises depends on where it is
+        return False
+    finally:
+        content.seek(0)
+
+
+def _write_tensors(side: Path, state: dict) -> None:
+    content = io.BytesIO()  # torch.save itself would hide why a disk can't be written
+    torch.save(state, content)
+    _write(side, content.getbuffer())
 
 
 def write_json(path: Path, content: dict | list, indent: int | None = 1) -> None:
@@ -271,8 +312,9 @@ def _entries(place: Path, pattern: str) -> list[Path]:
 def _read_json(path: Path) -> dict:
     """Its content; an empty dictionary if there is none, or none that is whole."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with _one_line(path):  # a file that is there and can't be read is not one to make again
+            content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -6,7 +6,6 @@ finished one.
 """
 
 import argparse
-import io
 import signal
 import sys
 import threading
@@ -25,6 +24,7 @@ from hnetlib.loop import DivergedError
 from hnetlib.paths import project_root
 from hnetlib.profiles import PROFILES
 from hnetlib.runs import Run, RunError
+from hnetlib.values import say_in_any_locale
 
 GUESSING = 0.15  # accuracy below which ten classes were hardly told apart
 
@@ -32,18 +32,19 @@ GUESSING = 0.15  # accuracy below which ten classes were hardly told apart
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status. Wrong settings end with one line and status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a locale may lack a path's letters
+    say_in_any_locale()
     try:
         config = parse(arguments)
     except (ValueError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while it looked for data
+        print("stopped: nothing was begun", file=sys.stderr)
+        return 130
     try:
         with _stopped_by_sigterm():
             _report(train_or_load(config))
-    except (DataError, RunError, DivergedError, OSError) as error:
+    except (DataError, RunError, DivergedError, OSError, ValueError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:

@@ -1,10 +1,19 @@
 """Values as people type them: on a command line, after papermill's -p, in a parameters cell."""
 
 import ast
+import io
 import math
+import sys
 
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 WORDS = {"true": True, "false": False, "none": None}
+
+
+def say_in_any_locale() -> None:
+    """Lets what is printed have letters that the locale lacks: they are written as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def literal(text: object) -> object:

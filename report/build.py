@@ -26,6 +26,7 @@ from results import TEXT, read_results
 
 from hnetlib.paths import reference_dir
 from hnetlib.provenance import commit, hardware
+from hnetlib.values import say_in_any_locale
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "papermill", "nbconvert")
@@ -145,6 +146,7 @@ def _replace(out: Path, text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0, or 1 after one line that says why there is no new page."""
+    say_in_any_locale()
     parser = argparse.ArgumentParser(description="Merge executed notebooks into one HTML page.")
     parser.add_argument("--profile", required=True, help="profile the notebooks ran with")
     parser.add_argument("--dataset", required=True, choices=sorted(DATASETS))

@@ -42,6 +42,8 @@ def read_chapter(path: Path) -> Chapter:
     an error, or shows an image without alt text.
     """
     notebook = _read(path)
+    if not isinstance(notebook.metadata.get("papermill", {}), dict):
+        raise PageError(f"{path}: expected papermill's metadata, got something else")
     number = re.match(r"0*(\d+)", path.stem)
     chapter = Chapter(key=number[1] if number else slug(path.stem), source=path)
     chapter.seconds = notebook.metadata.get("papermill", {}).get("duration")

@@ -17,12 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from hnetlib.values import literal
+from hnetlib.values import literal, say_in_any_locale
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL = "python3"
@@ -39,18 +39,21 @@ def known_parameters(source: Path) -> list[str]:
     """
     try:
         cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        tagged = [c for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
+        sources = ["".join(cell["source"]) for cell in tagged]
+        if not isinstance(cells, list):
+            raise TypeError("no list of cells")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotebookError(f"{source}: expected a notebook, got {_one_line(error)}") from None
     names: list[str] = []
-    for cell in cells:
-        if "parameters" in cell.get("metadata", {}).get("tags", []):
-            try:
-                statements = ast.parse("".join(cell["source"])).body
-            except SyntaxError as error:
-                raise NotebookError(f"{source}: parameters cell: {_one_line(error)}") from None
-            for statement in statements:
-                targets = getattr(statement, "targets", [getattr(statement, "target", None)])
-                names += [target.id for target in targets if isinstance(target, ast.Name)]
+    for text in sources:
+        try:
+            statements = ast.parse(text).body
+        except SyntaxError as error:
+            raise NotebookError(f"{source}: parameters cell: {_one_line(error)}") from None
+        for statement in statements:
+            targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
     return names
 
 
@@ -107,9 +110,10 @@ def execute(
     except Exception as error:
         output.unlink(missing_ok=True)
         kept = ""
-        if running.exists():
+        with suppress(OSError, ValueError, KeyError):  # a full disk leaves half a notebook
             _finish(running, failed, source)
             kept = f" (kept for reading: {failed})"
+        running.unlink(missing_ok=True)
         raise NotebookError(f"{source.name}{_reason(error)}{kept}") from error
     except BaseException:  # interrupted
         running.unlink(missing_ok=True)
@@ -123,6 +127,7 @@ def execute(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 1 after a one-line error."""
+    say_in_any_locale()
     signal.signal(signal.SIGTERM, _stop)  # so that the kernel is shut down too
     try:
         options, parameters = _parse(sys.argv[1:] if arguments is None else arguments)

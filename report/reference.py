@@ -23,14 +23,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from hnetlib import evaluation, paths, plots, pretrained, tracking
 from hnetlib.config import Config, make_config, plain
 from hnetlib.data import load_data
 from hnetlib.learner import load_hnet, train_or_load
 from hnetlib.profiles import BASELINES, BASELINES_OF, MATCHED, MATCHED_SIZE, PROFILES
-from hnetlib.runs import ELSEWHERE, Run, write_json
+from hnetlib.runs import ELSEWHERE, Run, RunError, read_tensors, write_json
 from hnetlib.tasks import PermutedTasks
 
 THREE, ONE = (0, 1, 2), (0,)  # pairs: seed and permutation_seed are one number
@@ -81,9 +80,15 @@ def planned(profile: str) -> Iterator[tuple[str, Config]]:
 
 def recorded(place: Path) -> list[dict]:
     """The runs that are written down, in the order of their methods and seeds."""
-    runs = [json.loads(path.read_text()) for path in sorted((place / "runs").glob("*.json"))]
     order = list(METHODS)  # those of laptop, which are all there are
-    return sorted(runs, key=lambda run: (order.index(run["method"]), run["config"]["seed"]))
+    runs = []
+    for path in sorted((place / "runs").glob("*.json")):
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+            runs.append(((order.index(run["method"]), run["config"]["seed"]), run))
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path}: expected a recorded run ({error!r})") from error
+    return [run for _, run in sorted(runs, key=lambda pair: pair[0])]
 
 
 def record(method: str, run: Run, place: Path, timed: bool = True) -> None:
@@ -118,7 +123,7 @@ def write_reference_log(recorded_run: dict) -> None:
     checkpoint = paths.runs_dir() / recorded_run["run"] / "checkpoint.pt"
     history = None
     if checkpoint.is_file():
-        history = torch.load(checkpoint, map_location="cpu", weights_only=True).get("history")
+        history = read_tensors(checkpoint).get("history")
     tracking.write_log(
         log_directory(recorded_run),
         recorded_run["method"],
@@ -216,6 +221,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--untimed", action="store_true", help="the machine has other work too")
     options = parser.parse_args(arguments)
     place = paths.reference_dir(options.profile)
+    try:
+        return make_and_summarise(options, place)
+    except (RunError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def make_and_summarise(options: argparse.Namespace, place: Path) -> int:
+    """Trains and records what is missing, then writes logs and summary; the exit status."""
     make_missing(options, place)
     if not (place / "runs").is_dir():
         print(f"error: no finished run of profile {options.profile} to record", file=sys.stderr)

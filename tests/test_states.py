@@ -105,11 +105,6 @@ def of_another_run(path):
     torch.save(torch.load(path) | {"run": "00000000"}, path)
 
 
-def a_directory(path):
-    path.unlink()
-    path.mkdir()
-
-
 PREVIOUS = ("previous there", "previous damaged", "previous absent")
 DAMAGED = [(flipped, PREVIOUS[0]), (garbage, PREVIOUS[1]), (empty, PREVIOUS[2])]
 
@@ -403,7 +398,7 @@ def test_committed_results_that_cannot_be_read_are_named(tmp_path, content):
     [
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         {"PYTHONIOENCODING": "ascii"},
-        {"HOME": "/nonexistent"},
+        {"HOME": "/dev/null/home"},
         {"MPLCONFIGDIR": "/proc/none", "XDG_CACHE_HOME": "/proc/none"},
         {"MATPLOTLIBRC": "{tmp}/matplotlibrc"},
         {"OMP_NUM_THREADS": "64"},
