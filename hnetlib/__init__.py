@@ -1,7 +1,7 @@
 """Continual learning with hypernetworks: the small library behind the report."""
 
 from hnetlib.config import Config, make_config
-from hnetlib.hypernet import Hypernetwork, hypernetize
+from hnetlib.hypernet import Hypernetwork
 from hnetlib.least_change import LeastChange
 from hnetlib.pretrained import load
 from hnetlib.regularizer import TaskRegularizer
@@ -11,7 +11,6 @@ __all__ = [
     "Hypernetwork",
     "LeastChange",
     "TaskRegularizer",
-    "hypernetize",
     "load",
     "make_config",
 ]

@@ -1,13 +1,17 @@
 """The hypernetwork's way through the tasks: old ones are held by the regulariser."""
 
+import torch
+
 from hnetlib import runs
 from hnetlib.config import Config
 from hnetlib.continual import LOG_EVERY, ContinualLearner, Log
 from hnetlib.data import load_data
-from hnetlib.hypernet import Hypernetwork, build_hnet
+from hnetlib.hypernet import Hypernetwork
+from hnetlib.least_change import LeastChange
 from hnetlib.progress import Progress
 from hnetlib.regularizer import TaskRegularizer
 from hnetlib.step import TrainingStep, prepare_torch
+from hnetlib.targets import make_target
 from hnetlib.tasks import PermutedTasks, seeded_generator
 
 
@@ -34,6 +38,22 @@ def learner_class(method: str) -> type[ContinualLearner]:
     return Learner if method == "hnet" else LEARNERS[method]
 
 
+def build_hnet(config: Config) -> Hypernetwork:
+    """The untrained hypernetwork of a config; its starting values depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        hnet = Hypernetwork(
+            make_target(config.target, config.num_pixels),
+            num_tasks=config.num_tasks,
+            num_chunks=config.num_chunks,
+            task_token_dim=config.task_token_dim,
+            chunk_token_dim=config.chunk_token_dim,
+            hnet_hidden=config.hnet_hidden,
+            hnet_activation=config.hnet_activation,
+        )
+    return hnet.to(config.device)
+
+
 def load_hnet(run: runs.Run) -> Hypernetwork:
     """The trained hypernetwork of a finished run, with its tokens."""
     hnet = build_hnet(run.config)
@@ -52,15 +72,18 @@ class Learner(ContinualLearner):
             snapshot=config.snapshot,
             penalty=config.penalty,
             penalty_size=config.penalty_size,
-            snapshot_precision=config.snapshot_precision,
+            least_change=self._least_change(),
         )
 
     def build(self) -> Hypernetwork:
         """The untrained hypernetwork."""
-        hnet = build_hnet(self.config)
-        if self.config.head_optimizer == "least_change":
-            hnet.head.requires_grad_(False)  # from the first task on, and where a run resumes
-        return hnet
+        return build_hnet(self.config)
+
+    def _least_change(self) -> LeastChange | None:
+        if self.config.head_optimizer != "least_change":
+            return None
+        protect = self.config.beta > 0
+        return LeastChange(self.hnet, damping=self.config.damping, protect=protect)
 
     @property
     def stored_train(self) -> int:
@@ -75,26 +98,21 @@ class Learner(ContinualLearner):
         """Trains on one task, the next of the sequence; its token is frozen afterwards."""
         steps, batch_size = self.config.steps(task), self.config.batch_size
         generator = seeded_generator(self.config.seed, task)
-        self.regularizer.begin_task()
-        step = TrainingStep(self.config, self.hnet, self.regularizer, task)
         batches = self.tasks.train_batches(task, batch_size, steps, generator)
-        for number, (images, labels) in enumerate(batches):
-            pairs = self.regularizer.draw(generator)
-            task_loss, penalty = step(images, labels, pairs, self.rate(number / steps))
-            if number % self.log_every == 0:
-                log("train/cross_entropy", task_loss.item(), self.steps_before(task) + number)
-                log("train/penalty", penalty.item(), self.steps_before(task) + number)
-        step.finish()
-        self.hnet.freeze_token(task)
-        self.regularizer.end_task(task)
+        with self.regularizer.learning(task):
+            step = TrainingStep(self.config, self.hnet, self.regularizer, task)
+            for number, (images, labels) in enumerate(batches):
+                pairs = self.regularizer.draw(generator)
+                task_loss, penalty = step(images, labels, pairs, self.rate(number / steps))
+                if number % self.log_every == 0:
+                    log("train/cross_entropy", task_loss.item(), self.steps_before(task) + number)
+                    log("train/penalty", penalty.item(), self.steps_before(task) + number)
 
     def state(self) -> dict:
         """The hypernetwork with its tokens, and the regulariser's snapshots."""
-        return super().state() | {"regularizer": self.regularizer.state()}
+        return super().state() | {"regularizer": self.regularizer.state_dict()}
 
     def load_state(self, state: dict) -> None:
         """Goes on from what `state` returned."""
         super().load_state(state)
-        self.regularizer.load_state(state["regularizer"])
-        for task in range(state["num_learned"]):
-            self.hnet.freeze_token(task)
+        self.regularizer.load_state_dict(state["regularizer"])

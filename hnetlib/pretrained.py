@@ -6,7 +6,8 @@ import torch
 
 from hnetlib import paths
 from hnetlib.config import Config
-from hnetlib.hypernet import Hypernetwork, build_hnet
+from hnetlib.hypernet import Hypernetwork
+from hnetlib.learner import build_hnet
 from hnetlib.runs import write_tensors
 
 
@@ -25,7 +26,9 @@ def load(profile: str = "laptop") -> Hypernetwork:
         )
     kept = torch.load(path, weights_only=True)
     hnet = build_hnet(Config(**kept["config"]))
-    hnet.load_state_dict({name: value.float() for name, value in kept["state"].items()})
+    # the output layer was called head when the first of these were written
+    state = {name.replace("head.", "output_layer."): v.float() for name, v in kept["state"].items()}
+    hnet.load_state_dict(state)
     for task in range(hnet.num_tasks):
         hnet.freeze_token(task)
     hnet.config = Config(**kept["config"])
