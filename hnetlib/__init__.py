@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hnetlib.config import Config, make_config
-    from hnetlib.hypernet import Hypernetwork, hypernetize
+    from hnetlib.hypernet import Hypernetwork
     from hnetlib.least_change import LeastChange
     from hnetlib.pretrained import load
     from hnetlib.regularizer import TaskRegularizer
@@ -15,7 +15,6 @@ __all__ = [
     "Hypernetwork",
     "LeastChange",
     "TaskRegularizer",
-    "hypernetize",
     "load",
     "make_config",
 ]
@@ -24,7 +23,6 @@ _HOMES = {
     "Hypernetwork": "hypernet",
     "LeastChange": "least_change",
     "TaskRegularizer": "regularizer",
-    "hypernetize": "hypernet",
     "load": "pretrained",
     "make_config": "config",
 }

@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from hnetlib.config import Config
 from hnetlib.continual import LOG_EVERY, ContinualLearner
-from hnetlib.hypernet import build_hnet
 from hnetlib.importance import IMPORTANCE, NUM_IMAGES
+from hnetlib.learner import build_hnet
 from hnetlib.loop import Loop, Stateful
 from hnetlib.plain import PlainNetwork, build_plain, run_tasks
 from hnetlib.step import parameter_groups

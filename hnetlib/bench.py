@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hnetlib import peers
 from hnetlib.config import Config, available_cores
-from hnetlib.hypernet import Hypernetwork, hypernetize
+from hnetlib.hypernet import Hypernetwork
 from hnetlib.provenance import provenance
 from hnetlib.regularizer import TaskRegularizer
 from hnetlib.runs import write_json
@@ -45,7 +46,7 @@ class Setting:
 
     def hnet(self, num_tasks: int) -> Hypernetwork:
         """An untrained hypernetwork of these sizes."""
-        return hypernetize(
+        return Hypernetwork(
             MLP(self.sizes),
             num_tasks,
             num_chunks=self.num_chunks,
@@ -87,10 +88,9 @@ def our_step(
     setting: Setting, hnet: Hypernetwork, num_old: int, kind: str, size: int, config: Config
 ) -> Step:
     """A training step on the task behind `num_old` old ones."""
-    regularizer = TaskRegularizer(hnet, penalty=kind, penalty_size=size)
-    for task in range(num_old):
-        regularizer.end_task(task)
-    regularizer.begin_task()
+    regularizer = TaskRegularizer(hnet, penalty=kind, penalty_size=size, old_tasks=range(num_old))
+    learning = ExitStack()
+    learning.enter_context(regularizer.learning(num_old))
     step = TrainingStep(config, hnet, regularizer, num_old)
     images, labels = batch(setting, config.device)
     generator = torch.Generator().manual_seed(0)
@@ -98,6 +98,7 @@ def our_step(
     def run() -> None:
         step(images, labels, regularizer.draw(generator))
 
+    run.learning = learning  # until the step is dropped
     run.stored = sum(tensor.nbytes for tensor in tensors_of(regularizer.snapshots))
     return run
 
@@ -110,8 +111,7 @@ def batch(setting: Setting, device: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 def tensors_of(snapshots: object) -> list[torch.Tensor]:
     """The tensors that snapshots are kept in."""
-    found = [t for t in vars(snapshots).values() if isinstance(t, torch.Tensor)]
-    return found + list(snapshots.head.parameters() if hasattr(snapshots, "head") else [])
+    return [t for t in vars(snapshots).values() if isinstance(t, torch.Tensor)]
 
 
 def make_step(case: "Case", config: Config) -> Step:

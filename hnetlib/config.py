@@ -6,16 +6,16 @@ from typing import Literal, get_args, get_origin
 
 import torch
 
+from hnetlib.checks import expect_one_of
+from hnetlib.hypernet import HnetActivation
 from hnetlib.profiles import BASELINES, BASELINES_OF, PROFILES, SMALL
+from hnetlib.regularizer import Penalty, Snapshot
 from hnetlib.targets import make_target
 from hnetlib.values import is_number, is_whole, literal
 
 Dataset = Literal["mnist", "mnist5k"]
 Split = Literal["test", "validation"]
-Snapshot = Literal["before_task", "at_learning"]
-Penalty = Literal["rows", "tasks", "all"]
 SnapshotPrecision = Literal["float32", "float16"]
-HnetActivation = Literal["relu", "elu", "sine"]
 HeadOptimizer = Literal["adam", "least_change"]
 LrSchedule = Literal["cosine", "constant"]
 Method = Literal[
@@ -238,12 +238,6 @@ def resolve_dataset(profile: str, dataset: str) -> str:
 def available_cores() -> int:
     """CPU cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def expect_one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Raises a one-line ValueError unless `value` is among the `allowed` ones."""
-    if value not in allowed:
-        raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
 
 
 def _check(name: str, sound: bool, expected: str, config: Config) -> None:

@@ -1,77 +1,105 @@
-"""A hypernetwork: from a task token to the weights of any `nn.Module`, one chunk at a time."""
+"""A hypernetwork: from a task token to the parameters of any `nn.Module`, chunk by chunk."""
 
-import copy
-import math
+import operator
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from hnetlib.config import Config, HnetActivation, expect_one_of
-from hnetlib.targets import make_target, relu_layers
+from hnetlib.checks import expect_at_least, expect_one_of
+from hnetlib.chunks import Cut, FlatChunks, Piece
+from hnetlib.generated import Named, split_parameters, starting_values
+from hnetlib.layers import elu_layers, relu_layers, sine_layers
+from hnetlib.skeleton import Skeleton
+
+HnetActivation = Literal["relu", "elu", "sine"]
 
 
 class Hypernetwork(nn.Module):
-    """Generates all weights of a target network from a task token, in `num_chunks` equal chunks.
+    """Generates the parameters of a module from a task token, in `num_chunks` chunks.
 
     One chunk is one row: the generator (a dense network) reads a task token and a chunk token and
-    writes `chunk_size` consecutive numbers of the target's flat weight vector
-    (the chunked hypernetwork of von Oswald et al., arXiv 1906.00695). With `num_chunks=1` it writes
-    all at once.
+    writes `chunk_size` of the module's parameters (the chunked hypernetwork of von Oswald et al.,
+    arXiv 1906.00695, who call tokens embeddings). `cut` is how they are cut: see `hnetlib.chunks`.
 
-    The target's own starting values set the scale of what is generated: each generated tensor
-    starts with the mean and spread of the target's, so a target that was initialised well stays
-    so. The target itself is copied and keeps no weights: they all come from here.
+    >>> hnet = Hypernetwork(nn.Linear(784, 10), num_tasks=2, num_chunks=5)
+    >>> logits = hnet.run(torch.rand(32, 784), task=1)  # [32, 10]
+
+    `generate`: a pattern of the names of parameters to generate, or several. The others are shared
+    by all tasks, and learn. A frozen parameter (`requires_grad=False`) is never generated: it keeps
+    its values, and stays frozen.
+
+    Each generated tensor starts with the mean and spread it has in `module`, so one that was
+    initialised well stays so. The module itself is copied. Its buffers (statistics of batch norm)
+    belong to each task, but for non-persistent ones. Generated tensors have the parameters' dtype;
+    the generator itself is float64 where any of them is, else float32.
+
+    `load_state_dict` takes over the tasks of the state: those missing here are added, those that
+    only exist here stay as they are. Which tokens are frozen belongs to the state.
     """
 
-    shared: frozenset[str] = frozenset()  # names of weights that are the same for all tasks
+    shared: frozenset[str] = frozenset()  # names `weights_of` gives without a dimension of tasks
 
     def __init__(
         self,
-        target: nn.Module,
-        num_tasks: int = 1,
+        module: nn.Module,
+        num_tasks: int = 0,
         *,
         num_chunks: int = 1,
         task_token_dim: int = 64,
         chunk_token_dim: int = 32,
         hnet_hidden: Sequence[int] = (200, 250, 350),
         hnet_activation: HnetActivation = "relu",
+        generate: str | Sequence[str] = "*",
+        cut: Cut = FlatChunks,
     ) -> None:
         super().__init__()
-        sizes = {"num_tasks": num_tasks, "num_chunks": num_chunks}
-        sizes |= {"task_token_dim": task_token_dim, "chunk_token_dim": chunk_token_dim}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name}: expected at least 1, got {size}")
+        expect_at_least(0, num_tasks=num_tasks)
+        sizes = {"task_token_dim": task_token_dim, "chunk_token_dim": chunk_token_dim}
+        expect_at_least(1, num_chunks=num_chunks, **sizes)
         if not hnet_hidden or min(hnet_hidden) < 1:
             raise ValueError(f"hnet_hidden: expected positive layer sizes, got {hnet_hidden}")
         expect_one_of("hnet_activation", hnet_activation, get_args(HnetActivation))
-        self.layout = _layout(target)
-        self.num_weights = sum(shape.numel() for _, shape in self.layout)
-        if num_chunks > self.num_weights:
-            raise ValueError(
-                f"num_chunks: expected at most one chunk for each of the target's "
-                f"{self.num_weights} weights, got {num_chunks}"
-            )
-        self.num_chunks = num_chunks
-        self.chunk_size = math.ceil(self.num_weights / num_chunks)
-        self.target = without_weights(target)
+        generated, kept = split_parameters(module, generate)
+        self.layout: list[Piece] = []
+        layout = [Piece(names, p.shape, p.dtype) for names, p in generated.items()]
+        self.chunks = cut(layout, num_chunks)
+        self.num_weights = sum(piece.shape.numel() for piece in layout)  # P, generated ones
+        self.task_token_dim = task_token_dim
+        self.extra_rows: dict[int, Tensor] = {}  # [C, N], added to a task's rows (`LeastChange`)
+        self.tasks_run: frozenset[int] = frozenset()  # generated with gradients on
 
         layers = {"relu": relu_layers, "elu": elu_layers, "sine": sine_layers}[hnet_activation]
         self.body = nn.Sequential(*layers((task_token_dim + chunk_token_dim, *hnet_hidden)))
-        self.head = nn.Linear(hnet_hidden[-1], self.chunk_size)
-        nn.init.normal_(self.head.weight, std=hnet_hidden[-1] ** -0.5)  # outputs of variance 1
-        nn.init.zeros_(self.head.bias)
-        self.chunk_tokens = nn.Parameter(torch.randn(num_chunks, chunk_token_dim))
+        self.output_layer = nn.Linear(hnet_hidden[-1], self.chunk_size)
+        nn.init.normal_(self.output_layer.weight, std=hnet_hidden[-1] ** -0.5)  # variance 1
+        nn.init.zeros_(self.output_layer.bias)
+        self.chunk_tokens = nn.Parameter(torch.randn(self.num_chunks, chunk_token_dim))
         # task tokens are drawn last: with one seed, more tasks leave everything else as it was
         self.task_tokens = nn.ParameterList(torch.randn(task_token_dim) for _ in range(num_tasks))
+        self._start_as(generated)
+        self.layout = layout  # not before: their dtypes follow `to`
+        self.kept = Skeleton(module, kept)
+        for _ in range(num_tasks):
+            self.kept.add_task()
+        for part in self.modules():
+            part.training = module.training
 
-        shift, scale = _starting_values(target)
-        self.register_buffer("shift", self._pad(shift))  # [C, chunk_size]
-        self.register_buffer("scale", self._pad(scale))  # [C, chunk_size]
+    def _start_as(self, generated: Named) -> None:
+        """The module's device and precision, and its starting values as shift and scale."""
+        is_double = any(p.dtype == torch.float64 for p in generated.values())
+        dtype = torch.float64 if is_double else torch.float32
+        self.to(next(iter(generated.values())).device, dtype)
+        values = [starting_values(parameter, dtype) for parameter in generated.values()]
+        shift, scale = (torch.cat(parts) for parts in zip(*values, strict=True))  # [P] each
+        self.register_buffer("shift", self.chunks.cut(shift))  # [C, N]
+        self.register_buffer("scale", self.chunks.cut(scale))  # [C, N], 0 for padding
+
+    @property
+    def target(self) -> nn.Module:
+        """The module, without values."""
+        return self.kept.empty
 
     @property
     def num_tasks(self) -> int:
@@ -79,163 +107,172 @@ class Hypernetwork(nn.Module):
         return len(self.task_tokens)
 
     @property
-    def compression_ratio(self) -> float:
-        """Trainable numbers of the hypernetwork, all tokens included, for each target weight."""
-        return sum(p.numel() for p in self.parameters()) / self.num_weights
+    def num_chunks(self) -> int:
+        """C, in how many rows the parameters are generated."""
+        return self.chunks.num_chunks
+
+    @property
+    def chunk_size(self) -> int:
+        """N, the length of a row."""
+        return self.chunks.chunk_size
+
+    @property
+    def relative_size(self) -> float:
+        """All parameters here, tokens included, over those of the module: 36 is 36 times more."""
+        shared = sum(p.numel() for p in self.kept.shared.parameters())
+        return sum(p.numel() for p in self.parameters()) / (self.num_weights + shared)
+
+    def add_task(self) -> int:
+        """A new task with a random token, of PyTorch's global generator; returns its index."""
+        self._append(torch.randn(self.task_token_dim))
+        return self.num_tasks - 1
+
+    def parameters_of(self, task: int) -> list[nn.Parameter]:
+        """What an optimizer of this task needs: all that learns, but other tasks' tokens."""
+        mine = self.task_tokens[self.index_of(task)]
+        others = {id(token) for token in self.task_tokens if token is not mine}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in others]
+
+    def freeze_token(self, task: int) -> None:
+        """From now on the token of `task` stays as it is; chunk tokens go on learning."""
+        token = self.task_tokens[self.index_of(task)]
+        token.requires_grad_(False)
+        token.grad = None
+
+    def run(self, *inputs: Any, task: int | Tensor, **kwargs: Any) -> Any:
+        """What the module computes for a task: arguments and result are the module's."""
+        return self.run_target(self(task), *inputs, **kwargs)
 
     def forward(self, task: int | Tensor) -> dict[str, Tensor]:
-        """The target's weights by name, for a task index or any token [task_token_dim]."""
-        token = self.task_tokens[task] if isinstance(task, int) else task
-        return self.unflatten(self.generate(token))
+        """All that the module needs for a task, by name: as `module.state_dict()` has it.
 
-    def weights_of(self, tasks: Tensor) -> dict[str, Tensor]:
-        """The target's weights by name for several tasks' tokens: tasks [G], each [G, *shape]."""
-        tokens = torch.stack([self.task_tokens[task] for task in tasks.tolist()])
-        return self.unflatten(self.generate(tokens))
+        `task`: an index of any integer kind, or a token [task_token_dim] (then with copies of the
+        buffers at the start).
+        """
+        if isinstance(task, Tensor) and task.is_floating_point():
+            return self.unflatten(self.generate(task)) | self.kept.values()
+        number = self.index_of(task)
+        rows = self.rows_of(self.task_tokens[number])  # [C, N]
+        if number in self.extra_rows:
+            rows = rows + self.extra_rows[number]
+        return self.weights_from(rows, number)
 
-    def run_target(self, weights: dict[str, Tensor], *inputs: Tensor) -> Tensor:
-        """What the target computes on `inputs` when it has these weights."""
-        return functional_call(self.target, weights, inputs)
+    def weights_from(self, rows: Tensor, task: int) -> dict[str, Tensor]:
+        """The same, where `rows` [C, N] are what the output layer wrote for the task."""
+        if torch.is_grad_enabled():
+            self.tasks_run |= {task}
+        return self.unflatten(self.flatten(rows)) | self.kept.values(task)
+
+    def weights_of(self, tasks: Tensor | Sequence[int]) -> dict[str, Tensor]:
+        """The same for several tasks [G]: each [G, *shape], for `vmap(hnet.run_target)`.
+
+        Buffers are copies: what the module does to them is not kept.
+        """
+        numbers = [self.index_of(task) for task in tasks]
+        rows = self.rows_of(torch.stack([self.task_tokens[n] for n in numbers]))  # [G, C, N]
+        if self.extra_rows.keys() & set(numbers):
+            nothing = torch.zeros_like(self.scale)
+            rows = rows + torch.stack([self.extra_rows.get(n, nothing) for n in numbers])
+        return self.unflatten(self.flatten(rows)) | self.kept.values_of(numbers)
+
+    def run_target(self, weights: dict[str, Tensor], *inputs: Any, **kwargs: Any) -> Any:
+        """What the module computes with these weights; what they lack is as at the start.
+
+        Its buffers change in place. A module that computes parts of itself again in backward
+        (`torch.utils.checkpoint`) can't be run so: `materialize(task, attached=True)` can.
+        """
+        return self.kept.run(weights, inputs, kwargs)
+
+    def materialize(self, task: int | Tensor, *, attached: bool = False) -> nn.Module:
+        """The network of a task as a module of its own, to train or to ship; it shares nothing.
+
+        With `attached` its parameters are the generated tensors, so gradients reach this one.
+        """
+        with torch.set_grad_enabled(attached and torch.is_grad_enabled()):
+            return self.kept.filled(self(task), attached)
 
     def generate(self, tokens: Tensor) -> Tensor:
-        """Flat target weights [..., P] of task tokens [..., task_token_dim]."""
-        chunks = self.generate_chunks(tokens)  # [..., C, chunk_size]
-        return chunks.flatten(-2)[..., : self.num_weights]
+        """Flat generated parameters [..., P] of task tokens [..., task_token_dim]."""
+        return self.flatten(self.rows_of(tokens))
 
-    def generate_chunks(self, tokens: Tensor) -> Tensor:
-        """All chunks [..., C, chunk_size], padding included, of tokens [..., task_token_dim]."""
+    def rows_of(self, tokens: Tensor) -> Tensor:
+        """What the output layer writes, [..., C, N], for task tokens [..., task_token_dim]."""
+        if tokens.shape[-1:] != (self.task_token_dim,):
+            got = list(tokens.shape)
+            raise ValueError(f"token: expected shape [..., {self.task_token_dim}], got {got}")
         expanded = tokens.unsqueeze(-2).expand(*tokens.shape[:-1], self.num_chunks, -1)
-        rows = self.head(self.features(expanded, self.chunk_tokens))  # [..., C, chunk_size]
-        return rows * self.scale + self.shift
-
-    def generate_rows(self, tokens: Tensor, chunks: Tensor) -> Tensor:
-        """Single chunks [K, chunk_size]: row k is chunk `chunks[k]` of task token `tokens[k]`.
-
-        tokens: [K, task_token_dim]; chunks: [K] integers. Padding is exactly 0.
-        """
-        rows = self.head(self.features(tokens, self.chunk_tokens[chunks]))  # [K, chunk_size]
-        return rows * self.scale[chunks] + self.shift[chunks]
+        return self.output_layer(self.features(expanded, self.chunk_tokens))  # [..., C, N]
 
     def features(self, task_tokens: Tensor, chunk_tokens: Tensor) -> Tensor:
-        """What the last layer reads, [..., C, H], for pairs of tokens [..., C, either dim].
+        """What the output layer reads, [..., C, H], for pairs of tokens [..., C, either dim].
 
-        `head` makes rows [..., C, chunk_size] of it, which `scale` and `shift` turn into weights.
+        It makes rows [..., C, N] of it, which `scale` and `shift` turn into parameters.
         """
         chunk_tokens = chunk_tokens.expand(*task_tokens.shape[:-1], -1)
         return self.body(torch.cat([task_tokens, chunk_tokens], dim=-1))  # [..., C, H]
 
+    def flatten(self, rows: Tensor) -> Tensor:
+        """Flat generated parameters [..., P] of what the output layer wrote, [..., C, N]."""
+        return self.chunks.flatten(rows * self.scale + self.shift)
+
     def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
-        """Tensors by name, each [..., *shape], from flat target weights [..., P]."""
-        pieces = flat.split([shape.numel() for _, shape in self.layout], dim=-1)
+        """Tensors by name, each [..., *shape], from flat generated parameters [..., P]."""
+        pieces = flat.split([piece.shape.numel() for piece in self.layout], dim=-1)
         weights = {}
-        for piece, (names, shape) in zip(pieces, self.layout, strict=True):
-            tensor = piece.unflatten(-1, shape) if shape else piece.squeeze(-1)  # [..., *shape]
+        for values, (names, shape, dtype) in zip(pieces, self.layout, strict=True):
+            tensor = values.reshape((*values.shape[:-1], *shape)).to(dtype)  # [..., *shape]
             weights |= dict.fromkeys(names, tensor)
         return weights
 
-    def freeze_token(self, task: int) -> None:
-        """From now on the token of `task` stays as it is; chunk tokens go on learning."""
-        self.task_tokens[task].requires_grad_(False)
-        self.task_tokens[task].grad = None
+    def index_of(self, task: int | Tensor) -> int:
+        """A task's index as an int: TypeError for other kinds, IndexError where there is none."""
+        kind = getattr(task, "dtype", type(task))
+        if not hasattr(task, "__index__") or kind in (bool, torch.bool) or getattr(task, "ndim", 0):
+            raise TypeError(f"task: expected an integer or a token, got {task!r}")
+        number = operator.index(task)
+        if not 0 <= number < self.num_tasks:
+            raise IndexError(
+                f"task: expected one of the {self.num_tasks} there are, counted from 0 "
+                f"(add_task makes more), got {number}"
+            )
+        return number
 
-    def _pad(self, flat: Tensor) -> Tensor:
-        """[C, chunk_size] from [P]; the padding is 0, so that it never counts in the penalty."""
-        padding = self.num_chunks * self.chunk_size - self.num_weights
-        return nn.functional.pad(flat, (0, padding)).view(self.num_chunks, self.chunk_size)
+    def extra_repr(self) -> str:
+        """Sizes."""
+        sizes = f"num_chunks={self.num_chunks}, chunk_size={self.chunk_size}"
+        return f"num_tasks={self.num_tasks}, num_weights={self.num_weights}, {sizes}"
 
+    def get_extra_state(self) -> Tensor:
+        """Which tokens are frozen, [T]."""
+        return torch.tensor([not token.requires_grad for token in self.task_tokens])
 
-class Sine(nn.Module):
-    """The sine of its input, scaled to keep about unit variance."""
+    def set_extra_state(self, frozen: Tensor) -> None:
+        """Freezes those, and no others."""
+        for token, is_frozen in zip(self.task_tokens, frozen.tolist(), strict=False):
+            token.requires_grad_(not is_frozen)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Values between -sqrt(2) and sqrt(2), in the shape of `x`."""
-        return math.sqrt(2) * torch.sin(x)
+    def _append(self, token: Tensor) -> None:
+        self.task_tokens.append(nn.Parameter(token.to(self.chunk_tokens.detach())))
+        self.kept.add_task()
 
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """Adds tasks that only the state has; those that only exist here stay as they are."""
+        parts = [f"{prefix}{name}." for name in ("task_tokens", "kept.tasks")]
+        given = sum(key.startswith(parts[0]) for key in state_dict)
+        for _ in range(given - self.num_tasks):
+            self._append(torch.zeros(self.task_token_dim))
+        for key, value in self.state_dict(prefix=prefix).items():
+            number = key.removeprefix(parts[0]).removeprefix(parts[1]).partition(".")[0]
+            if key.startswith(tuple(parts)) and int(number) >= given:
+                state_dict[key] = value
+        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
-def elu_layers(sizes: Sequence[int]) -> list[nn.Module]:
-    """Dense layers of these sizes, each with an ELU behind it (Clevert et al., 1511.07289)."""
-    return [nn.ELU() if isinstance(layer, nn.ReLU) else layer for layer in relu_layers(sizes)]
-
-
-def sine_layers(sizes: Sequence[int]) -> list[nn.Module]:
-    """Dense layers of these sizes, each with a sine behind it (as in Sitzmann et al., 2006.09661).
-
-    A sine is odd, so features of different tokens start nearly orthogonal. ReLU features all point
-    the same way: inputs with a cosine of 1/3 between them (two tasks, the same chunk) leave three
-    random layers with 0.7 after ReLUs (the arc-cosine kernel, Cho & Saul, 2009) and 0.2 after
-    sines, and what one task changes, the others feel by that much.
-    """
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
-        linear = nn.Linear(fan_in, fan_out)
-        nn.init.normal_(linear.weight, std=fan_in**-0.5)
-        nn.init.zeros_(linear.bias)
-        layers += [linear, Sine()]
-    return layers
-
-
-def hypernetize(module: nn.Module, num_tasks: int = 1, **settings) -> Hypernetwork:
-    """A hypernetwork that generates every parameter of `module`; settings as in `Hypernetwork`.
-
-    >>> hnet = hypernetize(nn.Linear(784, 10), num_tasks=2, num_chunks=5)
-    >>> logits = hnet.run_target(hnet(task=1), torch.rand(32, 784))  # [32, 10]
-    """
-    return Hypernetwork(module, num_tasks, **settings)
-
-
-def build_hnet(config: Config) -> Hypernetwork:
-    """The untrained hypernetwork of a config; its starting values depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        hnet = hypernetize(
-            make_target(config.target, config.num_pixels),
-            num_tasks=config.num_tasks,
-            num_chunks=config.num_chunks,
-            task_token_dim=config.task_token_dim,
-            chunk_token_dim=config.chunk_token_dim,
-            hnet_hidden=config.hnet_hidden,
-            hnet_activation=config.hnet_activation,
-        )
-    return hnet.to(config.device)
-
-
-def _layout(target: nn.Module) -> list[tuple[tuple[str, ...], torch.Size]]:
-    """(names, shape) of each distinct parameter; tied parameters are one with several names."""
-    names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in target.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
-    if not names:
-        raise ValueError(f"target: expected a module with parameters, got {target}")
-    return [(tuple(aliases), parameter.shape) for parameter, aliases in names.items()]
-
-
-def _starting_values(target: nn.Module) -> tuple[Tensor, Tensor]:
-    """Mean and spread of each of the target's weights at its start, both flat [P].
-
-    A tensor that starts constant (a bias at 0, a normalisation weight at 1) has no spread of its
-    own to go by: it gets a small one, so that it can be learned.
-    """
-    shifts, scales = [], []
-    for parameter in target.parameters():
-        values = parameter.detach().float()
-        spread = values.std(correction=0)
-        constant = spread <= 1e-6 * values.abs().max()
-        scale = torch.tensor(CONSTANT_SPREAD) if constant else spread
-        shifts.append(values.mean().expand(values.numel()))
-        scales.append(scale.expand(values.numel()))
-    return torch.cat(shifts), torch.cat(scales)
-
-
-CONSTANT_SPREAD = 0.05  # generated tensors that start constant vary by about this much
-
-
-def without_weights(target: nn.Module) -> nn.Module:
-    """A copy of the target with no parameters: calling it without generated weights fails."""
-    skeleton = copy.deepcopy(target)
-    for module in skeleton.modules():
-        for name, parameter in list(module._parameters.items()):
-            if parameter is not None:
-                # Deleted, not replaced: functional_call then sets attributes, which modules that
-                # cache their weights (nn.LSTM) notice.
-                del module._parameters[name]
-    return skeleton
+    def _apply(self, fn, recurse=True):
+        """Generated tensors follow `to` and its like in dtype."""
+        super()._apply(fn, recurse)
+        self.layout = [
+            piece._replace(dtype=self.target.get_parameter(piece.names[0]).dtype)
+            for piece in self.layout
+        ]
+        return self

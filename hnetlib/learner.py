@@ -1,16 +1,19 @@
 """The hypernetwork's way through the tasks: old ones are held by the regulariser."""
 
+import torch
 from torch import Tensor
 
 from hnetlib import runs
 from hnetlib.config import Config
 from hnetlib.continual import LOG_EVERY, ContinualLearner
 from hnetlib.data import load_data
-from hnetlib.hypernet import Hypernetwork, build_hnet
+from hnetlib.hypernet import Hypernetwork
+from hnetlib.least_change import LeastChange
 from hnetlib.loop import Loop
 from hnetlib.progress import Progress
 from hnetlib.regularizer import TaskRegularizer
 from hnetlib.step import TrainingStep, prepare_torch
+from hnetlib.targets import make_target
 from hnetlib.tasks import Draws, PermutedTasks, seeded_generator
 
 
@@ -38,6 +41,22 @@ def learner_class(method: str) -> type[ContinualLearner]:
     return Learner if method == "hnet" else LEARNERS[method]
 
 
+def build_hnet(config: Config) -> Hypernetwork:
+    """The untrained hypernetwork of a config; its starting values depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        hnet = Hypernetwork(
+            make_target(config.target, config.num_pixels),
+            num_tasks=config.num_tasks,
+            num_chunks=config.num_chunks,
+            task_token_dim=config.task_token_dim,
+            chunk_token_dim=config.chunk_token_dim,
+            hnet_hidden=config.hnet_hidden,
+            hnet_activation=config.hnet_activation,
+        )
+    return hnet.to(config.device)
+
+
 def load_hnet(run: runs.Run) -> Hypernetwork:
     """The trained hypernetwork of a finished run, with its tokens."""
     hnet = build_hnet(run.config)
@@ -62,15 +81,18 @@ class Learner(ContinualLearner):
             snapshot=config.snapshot,
             penalty=config.penalty,
             penalty_size=config.penalty_size,
-            snapshot_precision=config.snapshot_precision,
+            least_change=self._least_change(),
         )
 
     def build(self) -> Hypernetwork:
         """The untrained hypernetwork."""
-        hnet = build_hnet(self.config)
-        if self.config.head_optimizer == "least_change":
-            hnet.head.requires_grad_(False)  # from the first task on, and where a run resumes
-        return hnet
+        return build_hnet(self.config)
+
+    def _least_change(self) -> LeastChange | None:
+        if self.config.head_optimizer != "least_change":
+            return None
+        protect = self.config.beta > 0
+        return LeastChange(self.hnet, damping=self.config.damping, protect=protect)
 
     @property
     def stored_train(self) -> int:
@@ -87,28 +109,23 @@ class Learner(ContinualLearner):
         order, permutation = self.image_order(task), self.tasks.permutation(task)
         # a stream of its own: whatever the penalty draws, the task's batches stay the same
         draws = Draws(seeded_generator(config.seed, task, 1))
-        self.regularizer.begin_task()
-        train = TrainingStep(config, self.hnet, self.regularizer, task)
+        with self.regularizer.learning(task):
+            train = TrainingStep(config, self.hnet, self.regularizer, task)
 
-        def step(number: int) -> dict[str, Tensor]:
-            batch = self.tasks.batch(permutation, order.next())
-            pairs = self.regularizer.draw(draws.generator)
-            task_loss, penalty = train(*batch, pairs, self.rate(number / steps))
-            return {"train/cross_entropy": task_loss, "train/penalty": penalty}
+            def step(number: int) -> dict[str, Tensor]:
+                batch = self.tasks.batch(permutation, order.next())
+                pairs = self.regularizer.draw(draws.generator)
+                task_loss, penalty = train(*batch, pairs, self.rate(number / steps))
+                return {"train/cross_entropy": task_loss, "train/penalty": penalty}
 
-        keep = {"order": order, "draws": draws, "step": train}
-        loop(steps, step, keep, first=self.steps_before(task))
-        train.finish()
-        self.hnet.freeze_token(task)
-        self.regularizer.end_task(task)
+            keep = {"order": order, "draws": draws, "step": train}
+            loop(steps, step, keep, first=self.steps_before(task))
 
     def state(self) -> dict:
         """The hypernetwork with its tokens, and the regulariser's snapshots."""
-        return super().state() | {"regularizer": self.regularizer.state()}
+        return super().state() | {"regularizer": self.regularizer.state_dict()}
 
     def load_state(self, state: dict) -> None:
         """Goes on from what `state` returned."""
         super().load_state(state)
-        self.regularizer.load_state(state["regularizer"])
-        for task in range(state["num_learned"]):
-            self.hnet.freeze_token(task)
+        self.regularizer.load_state_dict(state["regularizer"])

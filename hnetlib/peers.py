@@ -103,22 +103,21 @@ def check_same_penalty(num_old: int = 7) -> str:
     theirs, _ = hypnettorch_networks(setting, num_old, "cpu")
     ours = setting.hnet(num_old)
     take_over(ours, theirs)
-    regularizer = TaskRegularizer(ours, penalty="all")
-    for task in range(num_old):
-        regularizer.end_task(task)
-    regularizer.begin_task()
+    regularizer = TaskRegularizer(ours, penalty="all", old_tasks=range(num_old))
     targets = get_current_targets(num_old, theirs)
-    with torch.no_grad():
-        for parameter in theirs.unconditional_params:
-            parameter += 0.05 * torch.randn_like(parameter)
-    take_over(ours, theirs)
-    values = regularizer(), calc_fix_target_reg(theirs, num_old, targets=targets)
-    for value in values:
-        value.backward()
+    with regularizer.learning(ours.add_task()):
+        with torch.no_grad():
+            for parameter in theirs.unconditional_params:
+                parameter += 0.05 * torch.randn_like(parameter)
+        take_over(ours, theirs)
+        values = regularizer.penalty(), calc_fix_target_reg(theirs, num_old, targets=targets)
+        for value in values:
+            value.backward()
     last_layer = theirs.unconditional_params[-3]
     try:
         torch.testing.assert_close(*values, rtol=1e-4, atol=0)
-        torch.testing.assert_close(ours.head.weight.grad, last_layer.grad, rtol=1e-3, atol=1e-5)
+        gradient = ours.output_layer.weight.grad
+        torch.testing.assert_close(gradient, last_layer.grad, rtol=1e-3, atol=1e-5)
     except AssertionError as error:
         raise ValueError(f"expected equal penalties, got {values}: {error}") from None
     return f"{values[0].item():.6f} and {values[1].item():.6f}, gradients too"
@@ -134,7 +133,7 @@ def take_over(ours: Hypernetwork, theirs) -> None:
     first, width = layers[0], chunk_tokens.shape[1]
     ours.body[0].weight.copy_(torch.cat([first[:, width:], first[:, :width]], 1))
     ours.chunk_tokens.copy_(chunk_tokens)
-    for token, value in zip(ours.task_tokens, theirs.conditional_params, strict=True):
+    for token, value in zip(ours.task_tokens, theirs.conditional_params, strict=False):
         token.copy_(value)
     ours.scale.copy_(ours.scale.sign())
     ours.shift.zero_()

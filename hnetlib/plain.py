@@ -1,5 +1,6 @@
 """`PlainNetwork`: the target trained directly, without a hypernetwork, as baselines do."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from hnetlib.config import Config
-from hnetlib.hypernet import Hypernetwork, without_weights
+from hnetlib.hypernet import Hypernetwork
 from hnetlib.targets import make_target
 
 Own = Literal["nothing", "head", "everything"]
@@ -78,3 +79,15 @@ def build_plain(config: Config, own: Own) -> PlainNetwork:
         torch.manual_seed(config.seed)
         targets = [make_target(config.target, config.num_pixels) for _ in range(different)]
     return PlainNetwork(targets, own).to(config.device)
+
+
+def without_weights(target: nn.Module) -> nn.Module:
+    """A copy of the target with no parameters: calling it without weights fails."""
+    skeleton = copy.deepcopy(target)
+    for module in skeleton.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is not None:
+                # Deleted, not replaced: functional_call then sets attributes, which modules that
+                # cache their weights (nn.LSTM) notice.
+                del module._parameters[name]
+    return skeleton

@@ -234,7 +234,7 @@ def chunk_map(hnet: Hypernetwork) -> Figure:
     """The target's flat weight vector: its tensors as bars, the chunks' borders as lines."""
     fig, axis = plt.subplots(figsize=(7.0, 1.9))
     start = 0
-    for number, (names, shape) in enumerate(hnet.layout):
+    for number, (names, shape, _) in enumerate(hnet.layout):
         color = f"C{number % 7}"
         axis.barh(0, shape.numel(), left=start, height=0.8, color=color, label=names[0])
         start += shape.numel()

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from hnetlib import paths
 from hnetlib.config import Config
-from hnetlib.hypernet import Hypernetwork, build_hnet
+from hnetlib.hypernet import Hypernetwork
+from hnetlib.learner import build_hnet
 from hnetlib.runs import DamagedError, RunError, read_tensors, write_tensors
 
 
@@ -25,7 +26,11 @@ def load(profile: str = "laptop") -> Hypernetwork:
     try:
         kept = read_tensors(path)
         hnet = build_hnet(Config(**kept["config"]))
-        hnet.load_state_dict({name: value.float() for name, value in kept["state"].items()})
+        # the output layer was called head when the first of these were written
+        state = {k.replace("head.", "output_layer."): v.float() for k, v in kept["state"].items()}
+        hnet.load_state_dict(state)
+        if hnet.num_tasks != kept["config"]["num_tasks"]:
+            raise KeyError("task_tokens")
     except (DamagedError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         if isinstance(error, RunError) and not isinstance(error, DamagedError):
             raise

@@ -1,21 +1,28 @@
-"""The penalty that keeps what old tasks' tokens generate, and the snapshots it compares with."""
+"""The penalty that keeps what old tasks' tokens generate, and the course of learning a task."""
 
-from typing import get_args
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from hnetlib.config import Penalty, Snapshot, SnapshotPrecision, expect_one_of
+from hnetlib.checks import expect_at_least, expect_one_of
 from hnetlib.hypernet import Hypernetwork
-from hnetlib.snapshots import FeatureSnapshots, FrozenHead, StoredRows, features_of
-from hnetlib.squares import Base, BlockSquares, GramSquares, gram_is_cheaper
+from hnetlib.least_change import LeastChange
+from hnetlib.snapshots import FORMS, StoredRows, all_features, take_snapshots
 
-FEW_ROWS = 512  # up to here rows of old tasks share one product with those of the current task
-SNAPSHOT_BYTES = 2**28  # above, "before_task" makes its snapshots again instead of storing them
+Snapshot = Literal["before_task", "at_learning"]
+Penalty = Literal["rows", "tasks", "all"]
 
 
 class TaskRegularizer:
     """Mean over old tasks s of ||theta_s - theta*_s||^2 (von Oswald et al., 1906.00695, eq. 2).
+
+        keep = TaskRegularizer(hnet)
+        with keep.learning(task):
+            for ...:
+                loss = cross_entropy(hnet.run(x, task=task), y) + beta * keep.penalty()
 
     theta_s is what the hypernetwork generates now from the frozen token of task s, theta*_s its
     snapshot: generated when s was learned (`snapshot="at_learning"`), or just before the task
@@ -26,16 +33,9 @@ class TaskRegularizer:
     - "rows": num_chunks times the mean over `penalty_size` (task, chunk) pairs, likewise.
 
     The last two equal the first in expectation, and their gradients too (an unbiased gradient is
-    still not an unbiased Adam step). Works in any training loop:
-
-        regularizer.begin_task()
-        for ...:
-            loss = cross_entropy(...) + beta * regularizer()
-        hnet.freeze_token(task)
-        regularizer.end_task(task)
-
-    `weights_and_penalty` does the same faster. Each kind is a sum over (task, chunk) pairs, and a
-    pair is one number, task * num_chunks + chunk, tasks counted in the order they were learned.
+    still not an unbiased Adam step). With `least_change` the output layer learns by that.
+    `old_tasks`: those `hnet` has learned already; their tokens are frozen. A pair is one number,
+    task * num_chunks + chunk, tasks counted in the order they were learned.
     """
 
     def __init__(
@@ -45,174 +45,201 @@ class TaskRegularizer:
         snapshot: Snapshot = "before_task",
         penalty: Penalty = "rows",
         penalty_size: int = 60,
-        snapshot_precision: SnapshotPrecision = "float32",
+        least_change: LeastChange | None = None,
+        old_tasks: Iterable[int] = (),
     ) -> None:
         expect_one_of("snapshot", snapshot, get_args(Snapshot))
         expect_one_of("penalty", penalty, get_args(Penalty))
-        expect_one_of("snapshot_precision", snapshot_precision, get_args(SnapshotPrecision))
-        if penalty_size < 1:
-            raise ValueError(f"penalty_size: expected at least 1, got {penalty_size}")
-        self.hnet = hnet
-        self.snapshot, self.penalty, self.penalty_size = snapshot, penalty, penalty_size
-        wide = hnet.head.weight.dtype
-        self.dtype = torch.float16 if snapshot_precision == "float16" else wide
+        expect_at_least(1, penalty_size=penalty_size)
+        if least_change and least_change.hnet is not hnet:
+            raise ValueError("least_change: expected one of the same hypernetwork")
+        self.hnet, self.least_change = hnet, least_change
+        self.snapshot, self.kind, self.penalty_size = snapshot, penalty, penalty_size
+        self.task: int | None = None  # the one being learned
+        self.resumed: int | None = None  # the one a loaded state was in the middle of
         self.old_tasks: list[int] = []
-        self.tokens = torch.empty(0)  # [t, task_token_dim]
-        self.snapshots: StoredRows | FrozenHead | FeatureSnapshots = StoredRows(self.dtype)
-        self._base: Base | None = None  # for GramSquares, where that is the cheaper form
-        self._all_pairs = torch.empty(0, dtype=torch.int64, device=hnet.chunk_tokens.device)
+        self.snapshots = StoredRows(hnet, hnet.scale[:0])  # or another of FORMS
+        for task in old_tasks:
+            self._make_old(hnet.index_of(task))
 
-    def begin_task(self) -> None:
-        """Call before learning a task: gets the old tasks' tokens and, if due, new snapshots."""
-        if not self.old_tasks:
-            return
-        self.tokens = torch.stack([self.hnet.task_tokens[s].detach() for s in self.old_tasks])
-        self._all_pairs = torch.arange(
-            len(self.tokens) * self.hnet.num_chunks, device=self.tokens.device
-        )
-        if self.snapshot == "before_task":
-            self._snapshot_before_task()
+    @contextmanager
+    def learning(self, task: int) -> Iterator[None]:
+        """While this task is learned: from here on the penalty holds the old ones.
 
-    def end_task(self, task: int) -> None:
-        """Call when `task` is learned and its token frozen: it is an old task from now on."""
-        if task in self.old_tasks:
-            raise ValueError(f"task: expected one that is not old yet, got {task}")
-        self.old_tasks.append(task)
-        if self.snapshot == "at_learning":
-            self.snapshots.add(self.hnet, self.hnet.task_tokens[task].detach()[None])
+        Leaving it freezes the task's token and makes the task an old one; leaving it by an
+        exception does neither. RuntimeError or ValueError for what would be forgotten silently.
+        """
+        with self._full_precision():
+            self._begin(self.hnet.index_of(task))
+        try:
+            yield
+            self._check_learned()
+            with self._full_precision():
+                if self.least_change:
+                    self.least_change.write()
+                self._make_old(self.task)
+        finally:
+            self.task = None
+            if self.least_change:
+                self.least_change.end()
 
-    def __call__(self, generator: torch.Generator | None = None) -> Tensor:
-        """The penalty, a scalar; `generator` (on the CPU) draws the tasks or rows."""
+    def penalty(self, generator: Generator | None = None) -> Tensor:
+        """The penalty, a scalar; `generator` (on the CPU) draws the tasks or rows.
+
+        With `LeastChange`, plus the price of what that has learned so far.
+        """
         return self.penalty_over(self.draw(generator))
 
     def penalty_over(self, pairs: Tensor) -> Tensor:
         """The penalty summed over the `pairs` [K] that `draw` gave, a scalar; never in bf16."""
-        with torch.autocast(self.hnet.scale.device.type, enabled=False):
-            return self._rows_and_penalty(pairs)[1]
+        self._learning()
+        return self._with_price(self._penalty_over(pairs))
 
-    def weights_and_penalty(
-        self, task: int | Tensor, pairs: Tensor, head_change: Tensor | None = None
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """The weights of a task (or token [task_token_dim]) and the penalty over drawn `pairs`.
+    def weights_and_penalty(self, pairs: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        """`hnet(task)` of the task being learned, and the penalty: one pass, so it costs less.
 
-        The same as `hnet(task)` and a call of the regulariser, in one pass through the network.
-        `head_change` [C, chunk_size] is added to what the last layer writes for the task.
+        `pairs` [K]: what `draw` gave; none: drawn here.
         """
-        token = self.hnet.task_tokens[task] if isinstance(task, int) else task
-        if torch.is_autocast_enabled(self.hnet.scale.device.type):
+        hnet, pairs = self.hnet, self.draw() if pairs is None else pairs
+        token = hnet.task_tokens[self._learning()]
+        if torch.is_autocast_enabled(hnet.scale.device.type):
             # what bf16 rounds off weights is more than a step moves them
-            rows, penalty = self._rows_and_penalty(pairs[:0], token)[0], self.penalty_over(pairs)
+            rows, penalty = self._rows_and_squares(pairs[:0], token)[0], self._penalty_over(pairs)
         else:
-            rows, penalty = self._rows_and_penalty(pairs, token)
-        if head_change is not None:
-            rows = rows + head_change
-        flat = (rows * self.hnet.scale + self.hnet.shift).flatten()[: self.hnet.num_weights]
-        return self.hnet.unflatten(flat), penalty
+            rows, penalty = self._rows_and_squares(pairs, token)
+        if self.least_change:
+            rows = rows + self.least_change.change
+        return hnet.weights_from(rows, self.task), self._with_price(penalty)
 
-    @torch.no_grad()
-    def old_features(self) -> Tensor | None:
-        """What the last layer reads for all chunks of all old tasks, [t * C, H]; None: no task."""
-        return features_of(self.hnet, self.tokens) if len(self.tokens) else None
-
-    def draw(self, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, generator: Generator | None = None) -> Tensor:
         """The pairs [K] that one step's penalty is summed over; `generator` is on the CPU."""
-        num_old, num_chunks = len(self.tokens), self.hnet.num_chunks
-        if num_old == 0 or self.penalty == "all":
-            return self._all_pairs
-        if self.penalty == "rows":
+        self._learning()
+        num_old, num_chunks = len(self.old_tasks), self.hnet.num_chunks
+        if num_old == 0 or self.kind == "all":
+            return self.snapshots.all_pairs
+        if self.kind == "rows":
             pairs = self._choose(num_old * num_chunks, generator)
         else:
             tasks = self._choose(num_old, generator)
             pairs = (tasks[:, None] * num_chunks + torch.arange(num_chunks)).flatten()
         return pairs.to(self.tokens.device)
 
-    def state(self) -> dict:
-        """What a checkpoint has to keep."""
-        kept = self.snapshots.stored if self.snapshot == "at_learning" else None
-        return {"old_tasks": list(self.old_tasks), "snapshots": kept}
+    def state_dict(self) -> dict:
+        """All there is to keep beside the hypernetwork's state, in the middle of a task too."""
+        return {
+            "old_tasks": list(self.old_tasks),
+            "task": self.resumed if self.task is None else self.task,
+            "snapshot": self.snapshot,
+            "form": type(self.snapshots).__name__,
+            "snapshots": self.snapshots.state(),
+            "least_change": self.least_change and self.least_change.state(),
+        }
 
-    def load_state(self, state: dict) -> None:
-        """Goes on from a checkpoint's `state()`."""
-        self.old_tasks = list(state["old_tasks"])
-        if state["snapshots"] is not None:
-            self.snapshots.stored = state["snapshots"]
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from `state_dict()`; where that was in the middle of a task, `learning` of it.
 
-    def _choose(self, population: int, generator: torch.Generator | None) -> Tensor:
+        The hypernetwork's own state is to be loaded too, before or after.
+        """
+        if self.task is not None:
+            raise RuntimeError(f"load_state_dict: task {self.task} is being learned here")
+        if state["snapshot"] != self.snapshot:
+            got = state["snapshot"]
+            raise ValueError(f"snapshot: expected a state with {self.snapshot!r}, got {got!r}")
+        if state["task"] is not None and bool(state["least_change"]) != bool(self.least_change):
+            raise ValueError("least_change: expected as in the state, which is amid a task")
+        self.old_tasks, self.resumed = list(state["old_tasks"]), state["task"]
+        self.snapshots = FORMS[state["form"]](self.hnet, **state["snapshots"])
+        if state["least_change"]:
+            self.least_change.load_state(state["least_change"])
+
+    def _begin(self, task: int) -> None:
+        hnet = self.hnet
+        self._check_order(task)
+        self.tokens = hnet.task_tokens[task].detach()[None][:0]  # [t, task_token_dim]
+        if self.old_tasks:
+            self.tokens = torch.stack([hnet.task_tokens[s].detach() for s in self.old_tasks])
+        resumed, self.resumed = self.resumed is not None, None
+        if self.old_tasks and self.snapshot == "before_task" and not resumed:
+            stays = self.least_change is not None
+            self.snapshots = take_snapshots(
+                hnet, self.tokens, exact=self.kind == "all", layer_stays=stays
+            )
+        if self.least_change:
+            self.least_change.begin(task, None if resumed else self._old_features())
+        self.token_before = hnet.task_tokens[task].detach().clone()
+        hnet.tasks_run = frozenset()
+        self.task = task
+
+    def _check_order(self, task: int) -> None:
+        """Wrong orders of calls, each of which would cost what was learned without a word."""
+        if self.task is not None:
+            raise RuntimeError(f"learning({task}): task {self.task} is still being learned")
+        if self.resumed not in (None, task):
+            raise RuntimeError(
+                f"learning({task}): the loaded state is in the middle of task {self.resumed}"
+            )
+        if task in self.old_tasks:
+            raise ValueError(f"learning({task}): expected a task that is not learned yet")
+        frozen = [s for s, token in enumerate(self.hnet.task_tokens) if not token.requires_grad]
+        unknown = sorted(set(frozen) - set(self.old_tasks))
+        if unknown:
+            raise RuntimeError(
+                f"learning({task}): the tokens of tasks {unknown} are frozen, but nothing holds "
+                f"what they generate; TaskRegularizer(hnet, old_tasks={frozen}) would"
+            )
+
+    def _check_learned(self) -> None:
+        run, task = self.hnet.tasks_run, self.task
+        if not run:
+            return  # nothing was trained here, or by tokens
+        if task not in run:
+            raise RuntimeError(f"learning({task}): only {sorted(run)} were run; not learned")
+        if torch.equal(self.hnet.task_tokens[task], self.token_before):
+            raise RuntimeError(
+                f"learning({task}): its token did not move; an optimizer needs "
+                f"hnet.parameters_of({task})"
+            )
+
+    def _make_old(self, task: int) -> None:
+        self.hnet.freeze_token(task)
+        self.old_tasks.append(task)
+        if self.snapshot == "at_learning":
+            self.snapshots = self.snapshots.with_one_more(self.hnet.task_tokens[task])
+
+    def _learning(self) -> int:
+        if self.task is None:
+            raise RuntimeError("penalty: expected within `with regularizer.learning(task):`")
+        return self.task
+
+    def _choose(self, population: int, generator: Generator | None) -> Tensor:
         return torch.randperm(population, generator=generator)[: self.penalty_size]
 
-    def _rows_and_penalty(self, pairs: Tensor, token: Tensor | None = None) -> tuple:
-        """What the last layer writes for all chunks of `token` ([C, N]; none: [0, N]), penalty."""
-        hnet, num_own = self.hnet, 0 if token is None else self.hnet.num_chunks
-        task_tokens = self.tokens[pairs // hnet.num_chunks] if len(pairs) else None
+    @torch.no_grad()
+    def _old_features(self) -> Tensor:
+        """What the output layer reads for all chunks of all old tasks, [t * C, H]."""
+        return all_features(self.hnet, self.tokens)
+
+    def _with_price(self, penalty: Tensor) -> Tensor:
+        return penalty + self.least_change.price() if self.least_change else penalty
+
+    def _penalty_over(self, pairs: Tensor) -> Tensor:
+        with self._full_precision():
+            return self._rows_and_squares(pairs)[1]
+
+    def _full_precision(self) -> torch.autocast:
+        return torch.autocast(self.hnet.scale.device.type, enabled=False)
+
+    def _rows_and_squares(self, pairs: Tensor, token: Tensor | None = None) -> tuple:
+        """What the output layer writes for `token` ([C, N]; none: [0, N]), and the penalty."""
+        hnet, own = self.hnet, 0 if token is None else self.hnet.num_chunks
+        task_tokens = self.tokens[pairs // hnet.num_chunks]  # [K, task_token_dim]
         chunk_tokens = hnet.chunk_tokens[pairs % hnet.num_chunks]  # [K, chunk_token_dim]
         if token is not None:
-            own = token.expand(num_own, -1)  # [C, task_token_dim]
-            task_tokens = own if task_tokens is None else torch.cat([own, task_tokens])
+            task_tokens = torch.cat([token.expand(own, -1), task_tokens])
             chunk_tokens = torch.cat([hnet.chunk_tokens, chunk_tokens])
-        if task_tokens is None:
-            return None, hnet.chunk_tokens.new_zeros(())
         features = hnet.features(task_tokens, chunk_tokens)  # [C + K, H]
         if not len(pairs):
-            return hnet.head(features), hnet.chunk_tokens.new_zeros(())
-        by_products = isinstance(self.snapshots, FeatureSnapshots) or self._gram_of(pairs)
-        if len(pairs) <= FEW_ROWS and not by_products:
-            rows = hnet.head(features)  # [C + K, N]: reads the large last layer once
-            kept, scales = self._kept(pairs)
-            squares = ((rows[num_own:] - kept) * scales).square().sum()
-            rows = rows[:num_own]
-        else:
-            rows = hnet.head(features[:num_own])
-            squares = self._squares(features[num_own:], pairs)
+            return hnet.output_layer(features), hnet.chunk_tokens.new_zeros(())
+        rows, squares = self.snapshots.compare(features, own, pairs)
         # the mean over pairs, times C: 1/t of the sum over all pairs where these are all
         return rows, squares * (hnet.num_chunks / len(pairs))
-
-    def _kept(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
-        """The snapshot's rows and the scale of each of their numbers, both [K, N]."""
-        return self.snapshots.rows(pairs), self.hnet.scale[pairs % self.hnet.num_chunks]
-
-    def _gram_of(self, pairs: Tensor) -> Base | None:
-        """What `GramSquares` needs, where it is the form for these pairs."""
-        return self._base if pairs is self._all_pairs else None
-
-    def _squares(self, features: Tensor, pairs: Tensor) -> Tensor:
-        """How far rows [K] are from their snapshots, squared and summed, by features [K, H]."""
-        if isinstance(self.snapshots, FeatureSnapshots):
-            return self.snapshots.squares(features, pairs)
-        head, base, num_gram = self.hnet.head, self._gram_of(pairs), 0
-        squares = features.new_zeros(())
-        if base:
-            num_gram = len(base.rows)
-            # the base holds features times scale, and the scale last
-            scales = base.rows[:, -1:]  # [R, 1]
-            moved = features[:num_gram] * scales - base.rows[:, :-1]  # [R, H]
-            squares = GramSquares.apply(moved, head.weight, head.bias, base)
-        if num_gram < len(pairs):
-            features, pairs = features[num_gram:], pairs[num_gram:]
-            squares = squares + BlockSquares.apply(
-                features, head.weight, head.bias, lambda block: self._kept(pairs[block])
-            )
-        return squares
-
-    @torch.no_grad()
-    def _snapshot_before_task(self) -> None:
-        """The one place that decides how snapshots are kept and exact penalties computed."""
-        hnet = self.hnet
-        one_scale = (hnet.scale == hnet.scale[:, :1]).all(1)  # [C]: chunks within one tensor
-        in_gram = one_scale[self._all_pairs % hnet.num_chunks]  # [t * C]
-        num_gram = int(in_gram.sum())
-        self._base = None
-        if not hnet.head.weight.requires_grad:  # `LeastChange` keeps it as it is
-            self.snapshots = FeatureSnapshots(hnet, self.tokens)
-        elif self.penalty == "all" and gram_is_cheaper(
-            num_gram, hnet.chunk_size, hnet.head.in_features
-        ):
-            self.snapshots = FrozenHead(hnet, self.tokens)
-            self._all_pairs = torch.cat([self._all_pairs[in_gram], self._all_pairs[~in_gram]])
-            pairs = self._all_pairs[:num_gram]
-            scales = hnet.scale[pairs % hnet.num_chunks, 0]  # [R]
-            self._base = Base.of(self.snapshots, pairs, scales)
-        elif len(self._all_pairs) * hnet.chunk_size * self.dtype.itemsize > SNAPSHOT_BYTES:
-            self.snapshots = FrozenHead(hnet, self.tokens)
-        else:
-            self.snapshots = StoredRows(self.dtype)
-            self.snapshots.add(hnet, self.tokens)

@@ -4,18 +4,15 @@ Both forms give value and gradients of
 
     sum over rows r of || s_r * (W x_r + b - (W0 x0_r + b0)) ||^2
 
-with the last layer (W [N, H], b [N]) and features x_r [H] now, and those of the snapshot (0).
+with the output layer (W [N, H], b [N]) and features x_r [H] now, and those of the snapshot (0).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-
-from hnetlib.snapshots import FrozenHead
 
 BLOCK = 256  # rows at a time: [256, N] stays in the processor's cache where whole sets would not
 
@@ -32,8 +29,10 @@ class BlockSquares(Function):
     ) -> Tensor:
         """`kept` gives the snapshot's rows and the scales s, both [K, N], of a slice of rows."""
         value = features.new_zeros(())
-        d_features, d_weight = torch.empty_like(features), torch.zeros_like(weight)
-        d_bias = torch.zeros_like(bias)
+        d_features = torch.empty_like(features)
+        layer_learns = ctx.needs_input_grad[1]
+        d_weight = torch.zeros_like(weight) if layer_learns else None
+        d_bias = torch.zeros_like(bias) if layer_learns else None
         for start in range(0, len(features), BLOCK):
             block = slice(start, start + BLOCK)
             rows, scales = kept(block)
@@ -41,32 +40,17 @@ class BlockSquares(Function):
             value += change.square().sum()
             pull = change.mul_(scales)  # [K, N], half the gradient of the rows
             torch.mm(pull, weight, out=d_features[block])
-            d_weight.addmm_(pull.T, features[block])
-            d_bias += pull.sum(0)
+            if layer_learns:
+                d_weight.addmm_(pull.T, features[block])
+                d_bias += pull.sum(0)
         ctx.save_for_backward(d_features, d_weight, d_bias)
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple:
-        return *(2 * grad * half for half in ctx.saved_tensors), None
-
-
-@dataclass(frozen=True)
-class Base:
-    """What does not change while a task is learned, for `GramSquares`: rows scaled by s_r."""
-
-    rows: Tensor  # [R, H + 1]: s_r * (x0_r, 1)
-    gram: Tensor  # [H + 1, H + 1]: their inner products
-    weight: Tensor  # [N, H], W0
-    bias: Tensor  # [N], b0
-
-    @classmethod
-    def of(cls, frozen: FrozenHead, pairs: Tensor, scales: Tensor) -> "Base":
-        """For pairs [R] whose scale is one number for the whole row: scales [R]."""
-        features = frozen.features[pairs]  # [R, H]
-        rows = torch.cat([features, torch.ones_like(features[:, :1])], 1) * scales[:, None]
-        return cls(rows, rows.T @ rows, frozen.head.weight, frozen.head.bias)
+        halves = ctx.saved_tensors
+        return *(half if half is None else 2 * grad * half for half in halves), None
 
 
 class GramSquares(Function):
@@ -79,13 +63,16 @@ class GramSquares(Function):
     """
 
     @staticmethod
-    def forward(ctx, moved: Tensor, weight: Tensor, bias: Tensor, base: Base) -> Tensor:
-        """`moved`: d_r, [R, H]."""
-        vectors = torch.cat([moved, base.rows], 1)  # [R, 2H + 1]
+    def forward(
+        ctx, moved: Tensor, weight: Tensor, bias: Tensor, before: tuple[Tensor, ...]
+    ) -> Tensor:
+        """`moved`: d_r, [R, H]; `before`: W0, b0, (s_r x0_r, s_r) [R, H + 1], their products."""
+        old_weight, old_bias, base, base_gram = before
+        vectors = torch.cat([moved, base], 1)  # [R, 2H + 1]
         cross = moved.T @ vectors  # [H, 2H + 1]
-        below = torch.cat([cross[:, len(cross) :].T, base.gram], 1)  # [H + 1, 2H + 1]
+        below = torch.cat([cross[:, len(cross) :].T, base_gram], 1)  # [H + 1, 2H + 1]
         gram = torch.cat([cross, below])  # [2H + 1, 2H + 1]
-        change = torch.cat([weight, weight - base.weight, (bias - base.bias)[:, None]], 1)  # A
+        change = torch.cat([weight, weight - old_weight, (bias - old_bias)[:, None]], 1)  # A
         product = change @ gram  # [N, 2H + 1]
         ctx.save_for_backward(vectors, weight, change, product)
         return (product * change).sum()

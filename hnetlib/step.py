@@ -10,7 +10,6 @@ from torch.nn.functional import cross_entropy
 
 from hnetlib.config import Config
 from hnetlib.hypernet import Hypernetwork
-from hnetlib.least_change import LeastChange
 from hnetlib.regularizer import TaskRegularizer
 
 EAGER_STEPS = 3  # before a CUDA graph is captured, so that libraries have set themselves up
@@ -28,7 +27,7 @@ def prepare_torch(config: Config) -> None:
 class TrainingStep:
     """Learns one task, a batch a call: cross-entropy plus beta times the penalty, by Adam.
 
-    With `head_optimizer="least_change"` Adam moves all but the last layer, and `LeastChange` that.
+    Where the regulariser has a `LeastChange`, that moves the last layer, and Adam all else.
 
     On a GPU Adam's third step is recorded as one CUDA graph, and every later one replays it:
     inputs are then copied into the tensors it was recorded with. `LeastChange` runs without.
@@ -46,10 +45,7 @@ class TrainingStep:
                 group["lr"] = torch.tensor(group["lr"], device="cuda")
         self.optimizer = torch.optim.Adam(groups, fused=True, capturable=self.on_gpu)
         self.beta = config.beta if regularizer.old_tasks else 0.0
-        self.head: LeastChange | None = None
-        if config.head_optimizer == "least_change":
-            old_features = regularizer.old_features() if self.beta else None
-            self.head = LeastChange(hnet, task, old_features, config.damping)
+        self.head = regularizer.least_change
         self.num_steps = 0
         self.graph: torch.cuda.CUDAGraph | None = None
 
@@ -86,10 +82,7 @@ class TrainingStep:
         hnet, regularizer = self.hnet, self.regularizer
         together = bool(self.beta) and not self.config.look_ahead
         drawn = pairs if together else pairs[:0]
-        head_change = self.head.change if self.head else None
-        weights, penalty = regularizer.weights_and_penalty(self.task, drawn, head_change)
-        if self.head:
-            penalty = penalty + self.head.penalty()
+        weights, penalty = regularizer.weights_and_penalty(drawn)
         task_loss = cross_entropy(hnet.run_target(weights, images), labels)
         (task_loss + self.beta * penalty).backward()
         if self.beta and not together:
@@ -129,24 +122,21 @@ class TrainingStep:
         return first.div_(divisor).mul_(-group["lr"] / (1 - decay1**step))
 
     def state_dict(self) -> dict:
-        """All that steps change: parameters, the optimizer's state, the last layer's change."""
+        """All that steps change: parameters, the optimizer's state, the output layer's change."""
         moving = {n: p.detach() for n, p in self.hnet.named_parameters() if p.requires_grad}
-        head = self.head.state_dict() if self.head else {}
-        return {"parameters": moving, "optimizer": self.optimizer.state_dict(), "head": head}
+        state = {"parameters": moving, "optimizer": self.optimizer.state_dict(), "head": {}}
+        if self.head:
+            state["head"] = {"change": self.head.change.detach(), "velocity": self.head.velocity}
+        return state
 
+    @torch.no_grad()
     def load_state_dict(self, state: dict) -> None:
         """Goes on from what `state_dict` returned, on the task it was of."""
-        with torch.no_grad():
-            for name, value in state["parameters"].items():
-                self.hnet.get_parameter(name).copy_(value)
+        for name, value in state["parameters"].items():
+            self.hnet.get_parameter(name).copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.head:
-            self.head.load_state_dict(state["head"])
-
-    def finish(self) -> None:
-        """Call after the task's last step."""
-        if self.head:
-            self.head.write()
+        for name, value in state["head"].items():
+            getattr(self.head, name).copy_(value)
 
     def _set_rate(self, rate: float) -> None:
         self.rate = rate
@@ -172,7 +162,7 @@ class TrainingStep:
     def _capture(self, *inputs: Tensor) -> None:
         """Records a step, without running it, on inputs that stay where they are."""
         self.inputs = [tensor.clone() for tensor in inputs]
-        if self.regularizer.penalty == "all":
+        if self.regularizer.kind == "all":
             self.inputs[2] = inputs[2]  # the same pairs at every step, known by identity
         self.graph = torch.cuda.CUDAGraph()
         self.optimizer.zero_grad(set_to_none=True)
@@ -188,7 +178,7 @@ def parameter_groups(hnet: Hypernetwork, tasks: Collection[int], config: Config)
     tokens (the maximal update parametrisation says so in general: Yang et al., 2203.03466).
     `head_lr_factor` sets it.
     """
-    head = list(hnet.head.parameters())
+    head = list(hnet.output_layer.parameters())
     others = {id(token) for number, token in enumerate(hnet.task_tokens) if number not in tasks}
     others |= {id(parameter) for parameter in head}
     rest = [parameter for parameter in hnet.parameters() if id(parameter) not in others]

@@ -2,25 +2,10 @@
 
 import math
 import re
-from collections.abc import Sequence
-from itertools import pairwise
 
 from torch import Tensor, nn
 
-
-def relu_layers(sizes: Sequence[int]) -> list[nn.Module]:
-    """Dense layers of these sizes, each with a ReLU behind it.
-
-    Weights start with the variance 2 / fan-in that keeps the size of ReLU features constant
-    (He et al., arXiv 1502.01852), biases at 0.
-    """
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
-        linear = nn.Linear(fan_in, fan_out)
-        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
-        nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU()]
-    return layers
+from hnetlib.layers import relu_layers
 
 
 class MLP(nn.Module):

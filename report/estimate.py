@@ -55,26 +55,22 @@ def step_milliseconds(profile: str, threads: int, seconds: float = SECONDS) -> f
     import torch  # only when something is timed
 
     from hnetlib.config import Config, defaults
-    from hnetlib.hypernet import build_hnet
-    from hnetlib.regularizer import TaskRegularizer
+    from hnetlib.learner import Learner
     from hnetlib.step import TrainingStep, prepare_torch
 
     config = Config(**defaults(profile, "mnist5k") | {"num_tasks": 11, "threads": threads})
     prepare_torch(config)
-    hnet = build_hnet(config)
-    regularizer = TaskRegularizer(hnet, penalty_size=config.penalty_size, penalty=config.penalty)
-    for task in range(10):
-        regularizer.end_task(task)
-    hnet.head.requires_grad_(config.head_optimizer == "adam")
-    regularizer.begin_task()
-    step = TrainingStep(config, hnet, regularizer, 10)
     images = torch.rand(config.batch_size, config.num_pixels)
     labels = torch.randint(10, (config.batch_size,))
-    times, end = [], time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
-        step(images, labels, regularizer.draw())
-        times.append(time.perf_counter() - start)
+    learner, times, end = Learner(config, tasks=None), [], time.perf_counter() + seconds
+    regularizer = learner.regularizer
+    regularizer.old_tasks = list(range(10))
+    with regularizer.learning(10):
+        step = TrainingStep(config, learner.hnet, regularizer, 10)
+        while len(times) < 3 or time.perf_counter() < end:
+            start = time.perf_counter()
+            step(images, labels, regularizer.draw())
+            times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times)
 
 

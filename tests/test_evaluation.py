@@ -8,7 +8,7 @@ import torch
 
 from hnetlib import evaluation
 from hnetlib.data import load_data
-from hnetlib.hypernet import hypernetize
+from hnetlib.hypernet import Hypernetwork
 from hnetlib.learner import train_or_load
 from hnetlib.targets import MLP, ConvLeNet
 from hnetlib.tasks import PermutedTasks
@@ -41,7 +41,7 @@ def test_a_matrix_that_is_not_square_is_refused():
 
 def test_accuracy_counts_right_answers_over_all_batches(monkeypatch):
     monkeypatch.setattr(evaluation, "EVAL_BATCH", 7)
-    hnet = hypernetize(MLP((6, 5, 3)), hnet_hidden=(9,))
+    hnet = Hypernetwork(MLP((6, 5, 3)), 1, hnet_hidden=(9,))
     images = torch.rand(50, 6)
     weights = {name: weight.detach() for name, weight in hnet(0).items()}
     labels = hnet.run_target(weights, images).argmax(1)
@@ -58,7 +58,7 @@ def test_all_tasks_at_once_score_as_one_by_one(monkeypatch, target):
     data = load_data("mnist5k")
     assert (data.eval_images == 0).all(0).any(), "no dark pixel: the test would not see them"
     tasks = PermutedTasks(data, num_tasks=5)
-    hnet = hypernetize(target, num_tasks=5, num_chunks=3, hnet_hidden=(9,))
+    hnet = Hypernetwork(target, num_tasks=5, num_chunks=3, hnet_hidden=(9,))
     one_by_one = [
         evaluation.accuracy(partial(hnet.run_target, hnet(task)), *tasks.eval_set(task))
         for task in range(4)

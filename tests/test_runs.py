@@ -55,7 +55,7 @@ def test_a_shorter_run_is_the_beginning_of_a_longer_one(tiny):
 def test_another_seed_gives_other_numbers(tiny):
     one, two = (train_or_load(tiny(seed=seed), progress=False) for seed in (0, 1))
     assert one.directory != two.directory
-    assert not torch.equal(load_hnet(one).head.weight, load_hnet(two).head.weight)
+    assert not torch.equal(load_hnet(one).output_layer.weight, load_hnet(two).output_layer.weight)
 
 
 @pytest.mark.parametrize("snapshot", ["before_task", "at_learning"])

@@ -5,7 +5,7 @@ import torch
 
 from hnetlib.data import load_data
 from hnetlib.evaluation import accuracy, evaluate_task_aware
-from hnetlib.hypernet import hypernetize
+from hnetlib.hypernet import Hypernetwork
 from hnetlib.similarity import SimilarTasks, rank_correlation
 from hnetlib.targets import MLP
 from hnetlib.tasks import PermutedTasks
@@ -63,7 +63,7 @@ def test_differences_are_shares_of_lit_pixels(tasks):
 
 def test_the_same_task_twice_is_solved_alike_by_one_network(tasks):
     torch.manual_seed(0)
-    hnet = hypernetize(MLP((784, 5, 10)), num_tasks=len(MOVED))
+    hnet = Hypernetwork(MLP((784, 5, 10)), num_tasks=len(MOVED))
     with torch.no_grad():
         hnet.task_tokens[1].copy_(hnet.task_tokens[0])
         weights = hnet(1)

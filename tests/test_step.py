@@ -15,11 +15,11 @@ RATE = 0.8
 
 
 def second_task(tiny, **settings):
-    """A learner with one task learned, ready for the second; a batch and drawn pairs."""
+    """A learner with one task learned, in the middle of the second; a batch and drawn pairs."""
     config = tiny(**settings)
     learner = Learner(config, PermutedTasks(load_data("mnist5k"), config.num_tasks))
     learner.learn_task(0)
-    learner.regularizer.begin_task()
+    learner.regularizer._begin(1)  # as `learning`, for the rest of a test
     generator = torch.Generator().manual_seed(0)
     ((images, labels),) = learner.tasks.train_batches(1, 32, 1, generator)
     return learner, (images, labels, learner.regularizer.draw(generator))
@@ -39,7 +39,7 @@ def test_a_step_is_adam_on_cross_entropy_plus_beta_times_penalty(tiny):
     images, labels, pairs = batch
     hnet = plain.hnet
     others = [token for task, token in enumerate(hnet.task_tokens) if task != 1]
-    head = list(hnet.head.parameters())
+    head = list(hnet.output_layer.parameters())
     rest = [p for p in hnet.parameters() if all(p is not other for other in others + head)]
     groups = [{"params": rest, "lr": 0.01 * RATE}, {"params": head, "lr": 0.002 * RATE}]
     optimizer = torch.optim.Adam(groups)

@@ -1,0 +1,90 @@
+"""Which parameters of a module are generated, what is refused, and what values start at."""
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+CONSTANT_SPREAD = 0.05  # of a generated tensor that starts constant, as a share of its size
+Named = dict[tuple[str, ...], Tensor]  # by all names of a tensor: several where it is tied
+
+
+def split_parameters(module: nn.Module, generate: str | Sequence[str]) -> tuple[Named, Named]:
+    """Parameters that get generated, and those that stay as they are.
+
+    One is generated if any of its names matches a pattern, unless it is frozen. ValueError names
+    what can't be: a pattern without a match, parameters that are lazy, complex, sparse or without
+    values, and modules that can't be copied.
+    """
+    _refuse_what_cannot_be_copied(module)
+    parameters = by_tensor(module.named_parameters(remove_duplicate=False))
+    if not parameters:
+        raise ValueError(f"target: expected a module with parameters, got {module}")
+    chosen: set[tuple[str, ...]] = set()
+    for pattern in [generate] if isinstance(generate, str) else generate:
+        found = [n for n in parameters if any(fnmatchcase(name, pattern) for name in n)]
+        moving = [names for names in found if parameters[names].requires_grad]
+        if not moving:
+            kind = "only frozen ones (requires_grad=False)" if found else "none"
+            every = ", ".join(name for names in parameters for name in names)
+            raise ValueError(f"generate: {pattern!r} matches {kind} of the parameters {every}")
+        chosen.update(moving)
+    generated = {names: p for names, p in parameters.items() if names in chosen}
+    for names, parameter in generated.items():
+        _refuse_kind(names[0], parameter)
+    if len({p.device for p in parameters.values()}) > 1:
+        devices = ", ".join(f"{names[0]} on {p.device}" for names, p in parameters.items())
+        raise ValueError(f"target: expected all parameters on one device, got {devices}")
+    return generated, {names: p for names, p in parameters.items() if names not in chosen}
+
+
+def starting_values(parameter: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean and spread of a parameter at its start, each expanded to [numel].
+
+    A tensor that starts constant (a bias at 0, a normalisation weight at 1) has no spread of its
+    own to go by: it gets a small one, so that it can be learned and about keeps its size.
+    """
+    values = parameter.detach().to(dtype).flatten()
+    if not len(values):
+        return values, values
+    mean, spread, size = values.mean(), values.std(correction=0), values.abs().max()
+    if spread <= 1e-6 * size:
+        spread = CONSTANT_SPREAD * (size if size > 0 else torch.ones_like(size))
+    return mean.expand(len(values)), spread.expand(len(values))
+
+
+def by_tensor(named: Iterable[tuple[str, Tensor]]) -> Named:
+    """Each distinct tensor once, by the tuple of its names."""
+    names: dict[Tensor, list[str]] = {}
+    for name, tensor in named:
+        names.setdefault(tensor, []).append(name)
+    return {tuple(all_names): tensor for tensor, all_names in names.items()}
+
+
+def _refuse_what_cannot_be_copied(module: nn.Module) -> None:
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(f"{name}: not initialised yet; run the module on an input first")
+    for path, part in module.named_modules():
+        for hook in part._forward_pre_hooks.values():
+            old = type(hook).__module__.removeprefix("torch.nn.utils.")
+            if old in ("weight_norm", "spectral_norm"):
+                raise ValueError(
+                    f"{path or 'target'}: torch.nn.utils.{old} computes a weight that can't be "
+                    f"copied; use torch.nn.utils.parametrizations.{old}"
+                )
+        for name, value in vars(part).items():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                where = f"{path}.{name}".lstrip(".")
+                raise ValueError(f"{where}: computed from parameters, so it can't be copied")
+
+
+def _refuse_kind(name: str, parameter: Tensor) -> None:
+    if not parameter.is_floating_point():
+        raise ValueError(f"{name}: expected real numbers, got {parameter.dtype}")
+    if parameter.layout != torch.strided:
+        raise ValueError(f"{name}: expected a dense parameter, got {parameter.layout}")
+    if parameter.is_meta:
+        raise ValueError(f"{name}: expected values to start from, got none (device meta)")

@@ -1,0 +1,53 @@
+"""Dense layers with their activations, each initialised so that signals keep their size."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+def relu_layers(sizes: Sequence[int]) -> list[nn.Module]:
+    """Dense layers of these sizes, each with a ReLU behind it.
+
+    Weights start with the variance 2 / fan-in that keeps the size of ReLU features constant
+    (He et al., arXiv 1502.01852), biases at 0.
+    """
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(sizes):
+        linear = nn.Linear(fan_in, fan_out)
+        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+        nn.init.zeros_(linear.bias)
+        layers += [linear, nn.ReLU()]
+    return layers
+
+
+def elu_layers(sizes: Sequence[int]) -> list[nn.Module]:
+    """Dense layers of these sizes, each with an ELU behind it (Clevert et al., 1511.07289)."""
+    return [nn.ELU() if isinstance(layer, nn.ReLU) else layer for layer in relu_layers(sizes)]
+
+
+def sine_layers(sizes: Sequence[int]) -> list[nn.Module]:
+    """Dense layers of these sizes, each with a sine behind it (as in Sitzmann et al., 2006.09661).
+
+    A sine is odd, so features of different tokens start nearly orthogonal. ReLU features all point
+    the same way: inputs with a cosine of 1/3 between them (two tasks, the same chunk) leave three
+    random layers with 0.7 after ReLUs (the arc-cosine kernel, Cho & Saul, 2009) and 0.2 after
+    sines, and what one task changes, the others feel by that much.
+    """
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(sizes):
+        linear = nn.Linear(fan_in, fan_out)
+        nn.init.normal_(linear.weight, std=fan_in**-0.5)
+        nn.init.zeros_(linear.bias)
+        layers += [linear, Sine()]
+    return layers
+
+
+class Sine(nn.Module):
+    """The sine of its input, scaled to keep about unit variance."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values between -sqrt(2) and sqrt(2), in the shape of `x`."""
+        return math.sqrt(2) * torch.sin(x)

@@ -1,0 +1,157 @@
+"""All of a module but its generated parameters: computation, shared parameters, buffers."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hnetlib.generated import Named, by_tensor
+
+
+class Skeleton(nn.Module):
+    """What stays of a module when its generated parameters are taken out of it.
+
+    `empty` is a copy of it on the meta device: it computes, prints and has shapes and dtypes, but
+    no values. They are given at each call, by name, and PyTorch's `functional_call` puts them in.
+    """
+
+    def __init__(self, module: nn.Module, shared: Named) -> None:
+        """`shared`: the parameters that are not generated."""
+        super().__init__()
+        self.__dict__["empty"] = on_meta(module)  # no submodule: its parameters are not ours
+        state, constants = split_buffers(module)
+        self.shared = NamedTensors({names: _copied(p) for names, p in shared.items()})
+        self.start = NamedTensors(state)  # what a new task's buffers are
+        self.constants = NamedTensors(constants, persistent=False)
+        self.tasks = nn.ModuleList()  # the buffers of each
+        self.buffer_names = _places(module, "_buffers")
+        self.names = [*_places(module, "_parameters"), *self.buffer_names]
+
+    def add_task(self) -> None:
+        """One more task, with buffers as at the start."""
+        self.tasks.append(copy.deepcopy(self.start))
+
+    def values(self, task: int | None = None) -> dict[str, Tensor]:
+        """Shared parameters, and the buffers of a task; None: copies of those at the start."""
+        buffers = copy.deepcopy(self.start) if task is None else self.tasks[task]
+        return self.shared.by_name() | buffers.by_name()
+
+    def values_of(self, tasks: Sequence[int]) -> dict[str, Tensor]:
+        """The same for several tasks [G]: each [G, *shape], buffers as copies."""
+        each = [self.values(task) for task in tasks]
+        shared = self.shared.by_name()
+        return {
+            name: value.expand(len(each), *value.shape)
+            if name in shared
+            else torch.stack([values[name] for values in each])
+            for name, value in each[0].items()
+        }
+
+    def run(self, weights: dict[str, Tensor], inputs: tuple, kwargs: dict) -> Any:
+        """What the module computes with these values; what is missing is as at the start."""
+        given = self.constants.by_name() | weights
+        if any(name not in given for name in self.names):
+            given = self.values() | given
+        values = {name: given[name] for name in self.names}
+        result = functional_call(self.empty, values, inputs, kwargs, tie_weights=False)
+        for name in self.buffer_names:
+            if values[name] is not given[name]:  # the module assigned it, instead of changing it
+                with torch.no_grad():
+                    given[name].copy_(values[name])
+        return result
+
+    def filled(self, weights: Mapping[str, Tensor], attached: bool) -> nn.Module:
+        """A copy of the module with these values: as its own parameters, or these very tensors."""
+        values, memo = self.constants.by_name() | weights, {}
+        for name, parameter in self.empty.named_parameters(remove_duplicate=False):
+            own = nn.Parameter(values[name].detach().clone(), parameter.requires_grad)
+            memo.setdefault(id(parameter), values[name] if attached else own)
+        for name, buffer in self.empty.named_buffers(remove_duplicate=False):
+            memo.setdefault(id(buffer), values[name] if attached else values[name].clone())
+        return copy.deepcopy(self.empty, memo)
+
+    def train(self, mode: bool = True) -> "Skeleton":
+        """Reaches the module."""
+        self.empty.train(mode)
+        return super().train(mode)
+
+    def extra_repr(self) -> str:
+        """The module."""
+        return repr(self.empty)
+
+    def _apply(self, fn, recurse=True):
+        """Dtypes follow `to` and its like; there are no values to move."""
+
+        def follow(tensor: Tensor) -> Tensor:
+            return torch.empty_like(tensor, dtype=fn(torch.empty(0, dtype=tensor.dtype)).dtype)
+
+        self.empty._apply(follow)
+        return super()._apply(fn, recurse)
+
+
+class NamedTensors(nn.Module):
+    """Parameters and buffers under the dotted names they have in another module."""
+
+    def __init__(self, tensors: Named, persistent: bool = True) -> None:
+        super().__init__()
+        self._names = {names[0].replace(".", "/"): names for names in tensors}  # no dots allowed
+        for key, tensor in zip(self._names, tensors.values(), strict=True):
+            if isinstance(tensor, nn.Parameter):
+                self.register_parameter(key, tensor)
+            else:
+                self.register_buffer(key, tensor, persistent)
+
+    def by_name(self) -> dict[str, Tensor]:
+        """Each tensor by each of its names."""
+        return {name: getattr(self, key) for key, names in self._names.items() for name in names}
+
+    def extra_repr(self) -> str:
+        """Names."""
+        return ", ".join(names[0] for names in self._names.values())
+
+
+def on_meta(module: nn.Module) -> nn.Module:
+    """A copy of the module whose parameters and buffers are on the meta device: no values."""
+    memo = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        empty = torch.empty_like(tensor, device="meta", requires_grad=False)
+        is_parameter = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+    return copy.deepcopy(module, memo)
+
+
+def split_buffers(module: nn.Module) -> tuple[Named, Named]:
+    """Copies of the persistent buffers, which are a module's state, and of the others."""
+    passing = {
+        _join(path, name)
+        for path, part in module.named_modules(remove_duplicate=False)
+        for name in part._non_persistent_buffers_set
+    }
+    buffers = by_tensor(module.named_buffers(remove_duplicate=False))
+    copies = {names: tensor.detach().clone() for names, tensor in buffers.items()}
+    state = {names: tensor for names, tensor in copies.items() if not passing.issuperset(names)}
+    return state, {names: tensor for names, tensor in copies.items() if names not in state}
+
+
+def _places(module: nn.Module, kind: str) -> list[str]:
+    """A name for each place of a tensor: one, too, where a module has two parents.
+
+    What `functional_call` puts into a place twice, it would not take out again.
+    """
+    return [
+        _join(path, name)
+        for path, part in module.named_modules()
+        for name, tensor in getattr(part, kind).items()
+        if tensor is not None
+    ]
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _copied(parameter: Tensor) -> nn.Parameter:
+    return nn.Parameter(parameter.detach().clone(), parameter.requires_grad)

@@ -1,0 +1,358 @@
+"""Any module: each kind runs, starts, learns, is copied and saved as it would by itself."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from kinds import KINDS, LayerScale, TwoParents, frozen
+from torch import nn
+from torch.func import functional_call, vmap
+from torch.nn.utils import prune
+from torch.utils.checkpoint import checkpoint
+
+from hnetlib import Hypernetwork
+
+# PyTorch itself refuses to pickle them whole: "only supported through state_dict"
+NOT_PICKLED = ("weight norm", "spectral norm", "orthogonal")
+CONSTANT_BUFFERS = ("complex buffer", "orthogonal")
+SETTINGS = {"num_chunks": 2, "task_token_dim": 6, "chunk_token_dim": 4, "hnet_hidden": (64,)}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def case(kind):
+    """A module, its hypernetwork of two tasks, and inputs."""
+    module, args, kwargs = KINDS[kind]()
+    return module, Hypernetwork(module, 2, **SETTINGS), args, kwargs
+
+
+def tensors(outputs):
+    """The tensors of any output, in order."""
+    if isinstance(outputs, torch.Tensor):
+        return [outputs]
+    parts = outputs.values() if isinstance(outputs, dict) else outputs
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
+def assert_same(ours, theirs):
+    for one, other in zip(tensors(ours), tensors(theirs), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def state(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def moved(before, module):
+    """Names of what differs from a state before."""
+    return {name for name, value in module.state_dict().items() if not value.equal(before[name])}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_computes_what_the_module_computes_with_these_weights(case, training):
+    module, hnet, args, kwargs = case
+    hnet.train(training), module.train(training)
+    own = hnet.materialize(1)
+    values = {name: value.detach().clone() for name, value in hnet(1).items()}
+    outputs = []
+    for compute in (
+        lambda: hnet.run(*args, task=1, **kwargs),
+        lambda: own(*args, **kwargs),
+        lambda: functional_call(module, values, args, kwargs, tie_weights=False),
+    ):
+        torch.manual_seed(1)  # dropout
+        outputs.append(compute())
+    assert_same(outputs[0], outputs[1])
+    assert_same(outputs[0], outputs[2])
+
+
+def test_evaluates_the_same_without_gradients(case):
+    """Transformers take another way then: one kernel for a layer."""
+    _, hnet, args, kwargs = case
+    hnet.eval()
+    expected = hnet.run(*args, task=1, **kwargs)
+    with torch.no_grad():
+        ours = tensors(hnet.run(*args, task=1, **kwargs))
+    for one, other in zip(ours, tensors(expected), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_moves_what_it_should_and_nothing_else(case, kind):
+    module, hnet, args, kwargs = case
+    hnet.train()
+    optimizer = torch.optim.Adam(hnet.parameters_of(1), lr=1e-2)
+    before = state(hnet)
+    outputs = hnet.run(*args, task=1, **kwargs)
+    sum(output.float().square().sum() for output in tensors(outputs)).backward()
+    optimizer.step()
+    found = moved(before, hnet)
+    assert {"task_tokens.1", "chunk_tokens", "output_layer.weight", "body.0.weight"} <= found
+    still = {"task_tokens.0", "shift", "scale"}
+    still |= {name for name in before if name.startswith(("kept.tasks.0.", "kept.start."))}
+    still |= {f"kept.shared.{name.replace('.', '/')}" for name, _ in module.named_parameters()}
+    assert not still & found
+    statistics = {name for name in before if name.startswith("kept.tasks.1.")}
+    assert bool(statistics & found) == (bool(statistics) and kind not in CONSTANT_BUFFERS)
+
+
+def test_starts_at_the_scale_of_the_modules_own_start(case):
+    module, _, _, _ = case
+    weights = Hypernetwork(module, 20, **SETTINGS).weights_of(range(20))
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if not parameter.requires_grad or not parameter.numel():
+            continue
+        start = parameter.detach().double()
+        spread = start.std(correction=0)
+        if spread < 1e-6 * start.abs().max() or not start.any():
+            spread = 0.05 * (start.abs().max() or 1.0)
+        away = weights[name].double() - start.mean()
+        assert 0.5 < away.square().mean().sqrt() / spread < 2, name
+
+
+def test_prints_and_is_copied_after_use(case, kind):
+    _, hnet, args, kwargs = case
+    hnet.train()
+    sum(o.float().sum() for o in tensors(hnet.run(*args, task=0, **kwargs))).backward()
+    hnet.eval()
+    assert str(hnet.target).replace("meta.", "") == str(hnet.materialize(0))
+    assert type(hnet.target).__name__ in str(hnet)
+    copies = [copy.deepcopy(hnet)]
+    if kind not in NOT_PICKLED:
+        whole = io.BytesIO()
+        torch.save(hnet, whole)
+        whole.seek(0)
+        copies += [pickle.loads(pickle.dumps(hnet)), torch.load(whole, weights_only=False)]
+    before = hnet.run(*args, task=0, **kwargs)
+    with torch.no_grad():
+        for copied in copies:
+            assert_same(copied.run(*args, task=0, **kwargs), before)
+            copied.output_layer.bias.add_(1)
+    assert_same(hnet.run(*args, task=0, **kwargs), before)
+
+
+def test_a_state_goes_into_another_one_exactly(case):
+    module, hnet, args, kwargs = case
+    hnet.train()
+    hnet.run(*args, task=1, **kwargs)
+    hnet.freeze_token(0)
+    fresh = Hypernetwork(module, 2, **SETTINGS)
+    with torch.no_grad():
+        for parameter in fresh.parameters():
+            parameter.zero_()
+    saved = io.BytesIO()
+    torch.save(hnet.state_dict(), saved)
+    saved.seek(0)
+    fresh.load_state_dict(torch.load(saved, weights_only=True))
+    assert not moved(state(hnet), fresh)
+    assert [token.requires_grad for token in fresh.task_tokens] == [False, True]
+    hnet.eval(), fresh.eval()
+    assert_same(fresh.run(*args, task=1, **kwargs), hnet.run(*args, task=1, **kwargs))
+
+
+def sizes(module, compute, *args, **kwargs):
+    """Standard deviations of what dense and convolutional layers give, in order."""
+    found = []
+    layers = [m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    hooks = [
+        layer.register_forward_hook(lambda _, __, out: found.append(out.std().item()))
+        for layer in layers
+    ]
+    compute(*args, **kwargs)
+    for hook in hooks:
+        hook.remove()
+    return torch.tensor(found)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "convolutional lenet", "depthwise, group norm"])
+def test_activations_start_at_the_modules_own_size_layer_by_layer(kind):
+    """In the geometric mean over 16 starts: single ones vary by a factor that grows with depth."""
+    ratios = []
+    for _ in range(16):
+        module, args, _ = KINDS[kind]()
+        hnet = Hypernetwork(module, 1, num_chunks=2)
+        ours = sizes(hnet.target, hnet.run, *args, task=0)
+        ratios.append(ours / sizes(module, module, *args))
+    mean = torch.stack(ratios).log().mean(0).exp()
+    assert ((mean > 0.6) & (mean < 1.6)).all(), mean
+
+
+@pytest.mark.parametrize("size", [1e-6, 0.1, 1.0])
+def test_a_constant_start_keeps_its_size(size):
+    gamma = Hypernetwork(LayerScale(size), 1, **SETTINGS)(0)["gamma"]
+    assert 0.7 * size < gamma.min() < gamma.max() < 1.3 * size
+    assert gamma.std() > 0.01 * size
+
+
+def test_statistics_belong_to_each_task():
+    module = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6))
+    hnet = Hypernetwork(module, 2, **SETTINGS).eval()
+    x = torch.randn(8, 4)
+    before = hnet.run(x, task=0)
+    hnet.train()
+    for _ in range(5):
+        hnet.run(3 + x, task=1)
+    hnet.eval()
+    assert torch.equal(hnet.run(x, task=0), before)
+    assert hnet(1)["1.num_batches_tracked"] == 5
+    assert hnet(1)["1.running_mean"].abs().max() > 0.1
+    assert not hnet(hnet.add_task())["1.running_mean"].any()
+    together = vmap(hnet.run_target, in_dims=(0, None))(hnet.weights_of([0, 1]), x)
+    torch.testing.assert_close(together[0], before)
+    torch.testing.assert_close(together[1], hnet.run(x, task=1))
+
+
+def test_running_a_token_leaves_all_statistics_alone():
+    hnet = Hypernetwork(nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6)), 1, **SETTINGS)
+    before = state(hnet)
+    hnet.run(torch.randn(8, 4), task=torch.randn(6))
+    hnet.run_target(hnet.unflatten(hnet.generate(torch.randn(6))), torch.randn(8, 4))
+    assert not moved(before, hnet)
+
+
+def test_assigned_buffers_are_kept():
+    module, (x,), _ = KINDS["assigns its buffer"]()
+    hnet = Hypernetwork(module, 2, **SETTINGS)
+    hnet.run(x, task=1)
+    torch.testing.assert_close(hnet(1)["mean"], 0.1 * x.mean(0))
+    assert not hnet(0)["mean"].any()
+
+
+def test_a_frozen_part_keeps_its_values_and_its_size_is_counted():
+    module = nn.Sequential(frozen(nn.Linear(4, 6)), nn.Linear(6, 3))
+    hnet = Hypernetwork(module, 1, **SETTINGS)
+    weights = hnet(0)
+    assert torch.equal(weights["0.weight"], module[0].weight)
+    assert hnet.num_weights == 21
+    assert hnet.relative_size == sum(p.numel() for p in hnet.parameters()) / (21 + 30)
+    assert not any(weights[name].requires_grad for name in ("0.weight", "0.bias"))
+    own = hnet.materialize(0)
+    assert [p.requires_grad for p in own.parameters()] == [False, False, True, True]
+
+
+def test_named_parameters_are_generated_and_others_shared():
+    module = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    hnet = Hypernetwork(module, 2, generate=["2.*"], **SETTINGS)
+    assert [piece.names for piece in hnet.layout] == [("2.weight",), ("2.bias",)]
+    assert torch.equal(hnet(0)["0.weight"], module[0].weight)
+    before = state(hnet)
+    optimizer = torch.optim.Adam(hnet.parameters_of(0))
+    hnet.run(torch.randn(5, 4), task=0).square().sum().backward()
+    optimizer.step()
+    assert {"kept.shared.0/weight", "kept.shared.0/bias"} <= moved(before, hnet)
+    assert torch.equal(hnet(0)["0.weight"], hnet(1)["0.weight"])
+    assert not torch.equal(module[0].weight, hnet(0)["0.weight"]), "the module's own is a copy"
+    assert hnet.weights_of([0, 1])["0.weight"].shape == (2, 6, 4)
+
+
+@pytest.mark.parametrize("kind", ["tied embedding", "layer of two parents"])
+def test_what_is_tied_is_generated_once_and_stays_tied(kind):
+    module, _, _ = KINDS[kind]()
+    hnet = Hypernetwork(module, 1, **SETTINGS)
+    assert hnet.num_weights == sum(p.numel() for p in module.parameters())
+    own = hnet.materialize(0)
+    assert len(list(own.parameters())) == len(list(module.parameters()))
+    if isinstance(own, TwoParents):
+        assert own.in_order[0] is own.one
+        assert own.one[0] is own.two[0]
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize(
+    "kind", ["mlp", "transformer on patches", "depthwise, group norm", "scalar", "frozen part"]
+)
+def test_many_tasks_at_once_are_each_as_alone(kind):
+    module, args, _ = KINDS[kind]()
+    hnet = Hypernetwork(module, 3, **SETTINGS).eval()
+    together = vmap(hnet.run_target, in_dims=(0, None))(hnet.weights_of([2, 0]), *args)
+    torch.testing.assert_close(together[0], hnet.run(*args, task=2), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together[1], hnet.run(*args, task=0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "batch norm", "frozen part"])
+def test_a_run_compiles_in_one_piece(kind):
+    module, args, _ = KINDS[kind]()
+    hnet = Hypernetwork(module, 2, **SETTINGS).eval()
+    compiled = torch.compile(hnet.run, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*args, task=1), hnet.run(*args, task=1))
+
+
+class Recomputes(nn.Module):
+    def __init__(self, again):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+        self.again = again
+
+    def forward(self, x):
+        return checkpoint(self.layers, x, use_reentrant=False) if self.again else self.layers(x)
+
+
+def test_modules_that_recompute_work_when_attached_and_never_silently_go_wrong():
+    x, gradients = torch.randn(6, 4), []
+    for again in (False, True):
+        torch.manual_seed(0)
+        hnet = Hypernetwork(Recomputes(again), 1, **SETTINGS)
+        net = hnet.materialize(0, attached=True)
+        net(x).square().sum().backward()
+        gradients.append([p.grad for p in hnet.parameters()])
+    assert_same(*gradients)
+    loss = hnet.run(x, task=0).square().sum()
+    with pytest.raises(RuntimeError):
+        loss.backward()
+
+
+def test_what_is_materialized_is_its_own():
+    hnet = Hypernetwork(KINDS["batch norm"]()[0], 1, **SETTINGS)
+    own, before = hnet.materialize(0), state(hnet)
+    optimizer = torch.optim.SGD(own.parameters(), lr=0.1)
+    own(torch.randn(8, 4)).sum().backward()
+    optimizer.step()
+    assert not moved(before, hnet)
+    assert all(p.is_leaf and p.requires_grad for p in own.parameters())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.ReLU(), "target: expected a module with parameters, got ReLU"),
+        (lambda: nn.LazyLinear(3), "weight: not initialised yet; run the module"),
+        (lambda: nn.Linear(4, 3, dtype=torch.complex64), "weight: expected real numbers, got"),
+        (lambda: nn.Linear(4, 3, device="meta"), "weight: expected values to start from"),
+        (lambda: frozen(nn.Linear(4, 3)), r"'\*' matches only frozen ones .* weight, bias"),
+        (
+            lambda: nn.Sequential(torch.nn.utils.spectral_norm(nn.Linear(4, 3))),
+            r"0: torch\.nn\.utils\.spectral_norm .*use torch\.nn\.utils\.parametrizations",
+        ),
+        (
+            lambda: nn.Sequential(prune.l1_unstructured(nn.Linear(4, 3), "weight", 0.5)),
+            r"0\.weight: computed from parameters",
+        ),
+    ],
+)
+def test_what_cannot_be_generated_is_refused_by_name(make, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        Hypernetwork(make(), 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_old_weight_norm_is_refused_with_the_fix():
+    with pytest.raises(ValueError, match=r"use torch\.nn\.utils\.parametrizations\.weight_norm"):
+        Hypernetwork(torch.nn.utils.weight_norm(nn.Linear(4, 3)), 1)
+
+
+def test_patterns_that_match_nothing_are_named():
+    with pytest.raises(ValueError, match=r"'head\.\*' matches none of the parameters weight, bias"):
+        Hypernetwork(nn.Linear(4, 3), 1, generate=["weight", "head.*"])
+
+
+def test_precision_follows_the_hypernetwork():
+    hnet = Hypernetwork(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), 1, **SETTINGS).double()
+    assert hnet.run(torch.randn(5, 4).double(), task=0).dtype == torch.float64
+    assert hnet.materialize(0)[1].running_mean.dtype == torch.float64
+    assert hnet(0)["1.num_batches_tracked"].dtype == torch.int64
