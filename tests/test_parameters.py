@@ -257,3 +257,19 @@ def test_chapter_5_compares_like_with_like_and_follows_its_parameters():
 def test_a_text_is_what_it_spells(text, value):
     assert literal(text) == value
     assert type(literal(text)) is type(value)
+
+
+@pytest.mark.parametrize("number", ["04", "05", "06"])
+@pytest.mark.slow
+def test_a_profile_that_evaluates_rarely_shows_no_nan(number, monkeypatch):
+    """R is shown whole: every task is evaluated after every task, whatever the profile says."""
+    from hnetlib.profiles import PROFILES
+
+    said = []
+    monkeypatch.setitem(PROFILES, "smoke", PROFILES["smoke"] | {"eval_every": 2})
+    monkeypatch.setitem(PROFILES, "smoke-plain", PROFILES["smoke-plain"] | {"eval_every": 2})
+    monkeypatch.setattr("hnetlib.notebook.say", said.append)
+    monkeypatch.setattr("hnetlib.notebook.headline", lambda *texts: said.extend(texts))
+    run(number)
+    assert said
+    assert "nan" not in " ".join(said)
