@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from hnetlib.experiment import paths
-from hnetlib.experiment.config import make_config
+from hnetlib.experiment.config import Config, defaults, make_config
 from report.peers import alone, choose, compare, lines, paper10, stream
 
 ROOT = paths.PACKAGE.parent
@@ -53,7 +53,7 @@ def test_every_script_is_counted_without_what_is_shared():
     ("script", "profile"), [("ours", "laptop"), ("ours_plain", "laptop-plain")]
 )
 def test_our_scripts_have_the_settings_of_their_profiles(script, profile):
-    config = make_config(profile, "mnist5k")
+    config = Config(**defaults(profile, "mnist"))
     chosen = stream.settings(stream.load_script(script))
     head_lr = chosen.pop("head_lr", config.head_lr)
     assert head_lr == pytest.approx(config.head_lr)
