@@ -139,7 +139,7 @@ def test_an_estimate_grows_with_what_is_asked():
     assert compare.estimate(entry, 10, 400) > 2 * compare.estimate(entry, 5, 400)
 
 
-def defaults(script):
+def defaults_in(script):
     """The settings of a script whose library may not be installed."""
     tree = ast.parse((compare.HERE / f"{script}.py").read_text())
     (learn,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
@@ -154,7 +154,7 @@ def test_chosen_settings_are_the_best_that_were_tried_on_validation():
         rows = [row for row in tried if row["script"] == script]
         most = max(row["num_tasks"] for row in rows)
         best = max((r for r in rows if r["num_tasks"] == most), key=lambda r: r["acc"])
-        assert best["settings"] == defaults(script)
+        assert best["settings"] == defaults_in(script)
 
 
 def test_only_runs_of_the_grids_are_written_down():
