@@ -1,0 +1,65 @@
+"""Not told the task: rules, and what is counted of them."""
+
+import pytest
+import torch
+from torch import nn
+
+import hnetlib
+from hnetlib import Hypernetwork
+from hnetlib.experiment import inference
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.tasks import PermutedTasks
+from hnetlib.targets import MLP
+
+ALL = {name: rule for rules in inference.RULES.values() for name, rule in rules.items()}
+
+
+def test_logits_of_all_tasks_are_those_of_each():
+    hnet = Hypernetwork(MLP((12, 8, 3)), num_tasks=4, num_chunks=2)
+    images = torch.rand(5, 12)
+    logits = inference.logits_of_all(hnet, images, 4)
+    assert logits.shape == (4, 5, 3)
+    for task in range(4):
+        torch.testing.assert_close(logits[task], hnet.run(images, task=task))
+
+
+def test_column_energy_is_the_variance_of_each_pixels_weights():
+    hnet = Hypernetwork(MLP((12, 8, 3)), num_tasks=2)
+    energy = inference.column_energy(hnet, 2)
+    weight = hnet(1)["layers.0.weight"]
+    torch.testing.assert_close(energy[1, 7], weight[:, 7].var())
+    assert energy.shape == (2, 12)
+
+
+def said(logits):
+    nothing = torch.zeros(0)
+    return inference.Said(nothing, torch.tensor(logits), nothing, nothing)
+
+
+@pytest.mark.parametrize("name", inference.RULES["confidence"])
+def test_rules_by_confidence_prefer_who_is_sure(name):
+    sure, unsure = [[4.0, 0.0, 0.0]], [[1.0, 0.9, 1.1]]
+    assert ALL[name](said([unsure, sure]))[:, 0].argmax() == 1
+
+
+def test_a_wrong_task_scores_its_batch_zero():
+    labels = torch.tensor([0, 1, 0, 1])
+    logits = nn.functional.one_hot(labels, 2).float().expand(2, -1, -1).clone()  # [2, 4, classes]
+    logits[1] = logits[1].flip(-1)  # the other task's network is always wrong
+    scores = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]])
+    row = inference._row(scores, logits, labels, task=0, batch=2)
+    assert row == [0.5, 0.5, 1.0, 0.5]  # the first of images 0, 1 is right; of 2, 3 wrong
+
+
+def test_more_images_add_up():
+    scores = torch.tensor([[1.0, 0.0, 3.0, 0.0], [0.0, 2.0, 0.0, 2.5]])
+    assert inference.tasks_by_number_of_images(scores, 0, [1, 2, 4]) == [0.5, 0.5, 0.0]
+
+
+def test_every_rule_finds_tasks_of_the_committed_hypernetwork():
+    hnet, data = hnetlib.load("laptop"), load_data("mnist5k")
+    tasks = PermutedTasks(data, 10, hnet.config.permutation_seed)
+    for name, found in inference.evaluate(hnet, tasks, ALL, num_images=200, batch=128).items():
+        assert found.task > 0.9, name
+        assert found.label > 0.9, name
+        assert found.told > 0.94
