@@ -1,5 +1,7 @@
 """The hypernetwork's way through the tasks: old ones are held by the regulariser."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -48,11 +50,15 @@ def build_hnet(config: Config) -> Hypernetwork:
         hnet = Hypernetwork(
             make_target(config.target, config.num_pixels),
             num_tasks=config.num_tasks,
-            num_chunks=config.num_chunks,
+            num_chunks=config.num_chunks if config.cut == "flat" else 1,
             task_token_dim=config.task_token_dim,
             chunk_token_dim=config.chunk_token_dim,
             hnet_hidden=config.hnet_hidden,
             hnet_activation=config.hnet_activation,
+            generate=config.generate,
+            cut=config.cut_of_target,
+            tokens=config.tokens,
+            frequency=config.frequency or None,
         )
     return hnet.to(config.device)
 
@@ -97,7 +103,7 @@ class Learner(ContinualLearner):
     @property
     def stored_train(self) -> int:
         """The penalty needs a copy of the hypernetwork, or a whole network for each task."""
-        if not self.config.beta:
+        if not self.config.beta or self.config.generator_tasks == 1:
             return 0
         if self.config.snapshot == "before_task":
             return sum(p.numel() for p in self.hnet.parameters())
@@ -107,10 +113,13 @@ class Learner(ContinualLearner):
         """Trains on one task; its token is frozen afterwards."""
         config, steps = self.config, self.config.steps(task)
         order, permutation = self.image_order(task), self.tasks.permutation(task)
+        pixels = self._pixels_with_token(task, permutation)
+        if pixels is not None:
+            permutation = permutation[pixels]
         # a stream of its own: whatever the penalty draws, the task's batches stay the same
         draws = Draws(seeded_generator(config.seed, task, 1))
         with self.regularizer.learning(task):
-            train = TrainingStep(config, self.hnet, self.regularizer, task)
+            train = TrainingStep(config, self.hnet, self.regularizer, task, pixels)
 
             def step(number: int) -> dict[str, Tensor]:
                 batch = self.tasks.batch(permutation, order.next())
@@ -120,6 +129,33 @@ class Learner(ContinualLearner):
 
             keep = {"order": order, "draws": draws, "step": train}
             loop(steps, step, keep, first=self.steps_before(task))
+        if task + 1 == config.generator_tasks:
+            self.hnet.freeze_generator()
+
+    def _pixels_with_token(self, task: int, permutation: Tensor) -> Tensor | None:
+        """The pixels [U] of this task that have a token, which is then so; None: all do."""
+        number = self.config.pixels_with_token
+        if not number:
+            return None
+        variation = self.tasks.data.train_images.std(0)[permutation]  # [D], of the task's images
+        varied = variation.argsort(descending=True, stable=True)[:number]
+        chosen = torch.zeros_like(permutation, dtype=torch.bool).index_fill(0, varied, True)
+        if self.hnet.selections.of(task) is None:
+            self.hnet.select_chunks(task, chosen)
+        return chosen.nonzero()[:, 0]
+
+    @property
+    def stored_eval(self) -> int:
+        """Parameters, which pixels have a token (a bit each), and the start's mean and spread."""
+        hnet = self.hnet
+        bits = hnet.num_chunks * len(hnet.selections.among(range(hnet.num_tasks)))
+        start = 2 * len(hnet.layout) if hnet.tokens == "chunk" else 0
+        return super().stored_eval + math.ceil(bits / 32) + start
+
+    @property
+    def evaluated_together(self) -> int:
+        """Tasks that can't touch each other one by one: then their bytes don't either."""
+        return 1 if self.config.generator_tasks else super().evaluated_together
 
     def state(self) -> dict:
         """The hypernetwork with its tokens, and the regulariser's snapshots."""

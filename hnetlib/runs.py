@@ -68,6 +68,7 @@ NUMERIC_MODULES = (
     "step",
     "targets",
     "tasks",
+    "tokens",
 )
 
 

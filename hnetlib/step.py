@@ -34,10 +34,16 @@ class TrainingStep:
     """
 
     def __init__(
-        self, config: Config, hnet: Hypernetwork, regularizer: TaskRegularizer, task: int
+        self,
+        config: Config,
+        hnet: Hypernetwork,
+        regularizer: TaskRegularizer,
+        task: int,
+        pixels: Tensor | None = None,
     ) -> None:
+        """`pixels` [U]: images have these alone, since the target's weights are 0 at the others."""
         self.config, self.hnet, self.regularizer, self.task = config, hnet, regularizer, task
-        self.on_gpu = config.device == "cuda"
+        self.pixels, self.on_gpu = pixels, config.device == "cuda"
         groups = parameter_groups(hnet, [task], config)
         self.rates = [group["lr"] for group in groups]
         if self.on_gpu:
@@ -83,6 +89,9 @@ class TrainingStep:
         together = bool(self.beta) and not self.config.look_ahead
         drawn = pairs if together else pairs[:0]
         weights, penalty = regularizer.weights_and_penalty(drawn)
+        if self.pixels is not None:
+            name = hnet.target.pixel_weight
+            weights |= {name: weights[name].index_select(1, self.pixels)}  # [out, U]
         task_loss = cross_entropy(hnet.run_target(weights, images), labels)
         (task_loss + self.beta * penalty).backward()
         if self.beta and not together:
@@ -178,6 +187,8 @@ def parameter_groups(hnet: Hypernetwork, tasks: Collection[int], config: Config)
     tokens (the maximal update parametrisation says so in general: Yang et al., 2203.03466).
     `head_lr_factor` sets it.
     """
+    if hnet.tokens == "chunk":
+        return _groups_with_tokens(hnet, tasks, config)
     head = list(hnet.output_layer.parameters())
     others = {id(token) for number, token in enumerate(hnet.task_tokens) if number not in tasks}
     others |= {id(parameter) for parameter in head}
@@ -185,3 +196,18 @@ def parameter_groups(hnet: Hypernetwork, tasks: Collection[int], config: Config)
     if config.head_optimizer == "least_change":  # which takes the last layer's steps itself
         return [{"params": rest, "lr": config.lr}]
     return [{"params": head, "lr": config.head_lr}, {"params": rest, "lr": config.lr}]
+
+
+def _groups_with_tokens(hnet: Hypernetwork, tasks: Collection[int], config: Config) -> list[dict]:
+    """The tokens of these tasks and, until the generator is frozen, its layers and all else."""
+    tokens = [hnet.task_tokens[task] for task in tasks]
+    head = list(hnet.output_layer.parameters())
+    others = {id(parameter) for parameter in (*hnet.task_tokens, *head)}
+    rest = [parameter for parameter in hnet.parameters() if id(parameter) not in others]
+    groups = [
+        {"params": tokens, "lr": config.lr * config.token_lr_factor},
+        {"params": head, "lr": config.head_lr},
+        {"params": rest, "lr": config.lr},
+    ]
+    moving = [g | {"params": [p for p in g["params"] if p.requires_grad]} for g in groups]
+    return [group for group in moving if group["params"]]

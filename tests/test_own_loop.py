@@ -23,6 +23,7 @@ METHOD = {
     "snapshots",
     "squares",
     "targets",
+    "tokens",
 }
 
 
