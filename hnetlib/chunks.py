@@ -119,6 +119,8 @@ class AlongChunks:
                     -len(shape), dim - len(shape)
                 )
                 flat[position] = tensor.flatten(-len(shape))  # [..., numel]
+        if len(flat) == 1:
+            return flat[0]
         return torch.cat([flat[position] for position in range(len(self.shapes))], dim=-1)
 
     def cut(self, flat: Tensor) -> Tensor:

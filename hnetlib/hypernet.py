@@ -219,6 +219,16 @@ class Hypernetwork(nn.Module):
             self.tasks_run |= {task}
         return self.unflatten(self._flat(rows, task)) | self.kept.values(task)
 
+    def chunks_of(self, task: int | Tensor) -> Tensor:
+        """The generated parameters of a task chunk by chunk, [C, N], padding included.
+
+        Of a task with a selection: [U, N], of the chunks that have a token.
+        """
+        number = self.index_of(task)
+        if torch.is_grad_enabled():
+            self.tasks_run |= {number}
+        return self._values(self.output_layer(self.features(*self.pairs_of(number))), number)
+
     def weights_of(self, tasks: Tensor | Sequence[int]) -> dict[str, Tensor]:
         """The same for several tasks [G]: each [G, *shape], for `vmap(hnet.run_target)`.
 
@@ -294,12 +304,15 @@ class Hypernetwork(nn.Module):
 
     def _flat(self, rows: Tensor, task: int) -> Tensor:
         """The same of one task [P], whose rows [U, N] are those of its selection, if it has one."""
+        if self.selections.of(task) is None:
+            return self.flatten(rows)
+        return self.chunks.flatten(self.selections.spread(self._values(rows, task), task))
+
+    def _values(self, rows: Tensor, task: int) -> Tensor:
         chosen = self.selections.of(task)
         if chosen is None:
-            return self.flatten(rows)
-        return self.chunks.flatten(
-            self.selections.spread(rows * self.scale[chosen] + self.shift[chosen], task)
-        )
+            return rows * self.scale + self.shift
+        return torch.addcmul(self.shift[chosen], rows, self.scale[chosen])
 
     def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
         """Tensors by name, each [..., *shape], from flat generated parameters [..., P]."""

@@ -11,20 +11,21 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import tyro
 
-from hnetlib.config import Config, defaults, resolve_dataset
-from hnetlib.data import DataError
-from hnetlib.learner import train_or_load
-from hnetlib.loop import DivergedError
-from hnetlib.paths import project_root
-from hnetlib.profiles import PROFILES
-from hnetlib.runs import Run, RunError
-from hnetlib.values import say_in_any_locale
+from hnetlib.experiment.config import Config, defaults, resolve_dataset
+from hnetlib.experiment.data import DataError
+from hnetlib.experiment.files import RunError
+from hnetlib.experiment.learner import train_or_load
+from hnetlib.experiment.loop import DivergedError
+from hnetlib.experiment.paths import project_root
+from hnetlib.experiment.profiles import PROFILES
+from hnetlib.experiment.runs import Run
+from hnetlib.experiment.values import say_in_any_locale
 
 GUESSING = 0.15  # accuracy below which ten classes were hardly told apart
 
@@ -99,9 +100,10 @@ def parse(arguments: list[str]) -> Config:
     first.add_argument("--dataset", default="auto")
     first.add_argument("--method", default="hnet")
     chosen, rest = first.parse_known_args(arguments)
-    config = Config(**_read(rest, defaults(chosen.profile, chosen.dataset, chosen.method)))
+    Config(**_read(rest, defaults(chosen.profile, chosen.dataset, chosen.method)))
     # only when everything else is sound: it may take a download
-    return replace(config, dataset=resolve_dataset(chosen.profile, chosen.dataset))
+    dataset = resolve_dataset(chosen.profile, chosen.dataset)
+    return Config(**_read(rest, defaults(chosen.profile, dataset, chosen.method)))
 
 
 @dataclass(frozen=True)

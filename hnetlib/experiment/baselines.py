@@ -15,23 +15,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hnetlib.config import Config
-from hnetlib.continual import LOG_EVERY, ContinualLearner
-from hnetlib.importance import IMPORTANCE, NUM_IMAGES
-from hnetlib.learner import build_hnet
-from hnetlib.loop import Loop, Stateful
-from hnetlib.plain import PlainNetwork, build_plain, run_tasks
-from hnetlib.step import parameter_groups
-from hnetlib.tasks import PermutedTasks, ShuffledOrder
+from hnetlib.experiment.config import Config
+from hnetlib.experiment.continual import LOG_EVERY, ContinualLearner
+from hnetlib.experiment.hnets import build_hnet
+from hnetlib.experiment.importance import IMPORTANCE, NUM_IMAGES
+from hnetlib.experiment.loop import Loop, Stateful
+from hnetlib.experiment.plain import PlainNetwork, build_plain, run_tasks
+from hnetlib.experiment.step import parameter_groups
+from hnetlib.experiment.tasks import PermutedTasks, ShuffledOrder
 
 
 class SequentialLearner(ContinualLearner):
-    """One plain network, one task after the other; importance, if any, holds old weights."""
+    """One plain network, one task after the other; importance, if any, holds old weights.
+
+    With a head a task the heads are one tensor, so that it can't take in a run of fewer.
+    """
 
     def __init__(self, config: Config, tasks: PermutedTasks, log_every: int = LOG_EVERY) -> None:
         super().__init__(config, tasks, log_every)
         kind = IMPORTANCE[config.method.removesuffix("-multihead")]
         self.importance = kind(self.network, config.strength)
+        self.grows = not config.method.endswith("-multihead")
 
     def build(self) -> PlainNetwork:
         """The untrained network."""

@@ -1,22 +1,24 @@
 """The hypernetwork's way through the tasks: old ones are held by the regulariser."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from hnetlib import runs
-from hnetlib.config import Config
-from hnetlib.continual import LOG_EVERY, ContinualLearner
-from hnetlib.data import load_data
+from hnetlib.experiment import runs
+from hnetlib.experiment.baselines import LEARNERS
+from hnetlib.experiment.config import Config
+from hnetlib.experiment.continual import LOG_EVERY, ContinualLearner, Progress
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.hnets import build_hnet
+from hnetlib.experiment.loop import Loop
+from hnetlib.experiment.step import TrainingStep, prepare_torch
+from hnetlib.experiment.tasks import Draws, PermutedTasks, seeded_generator
 from hnetlib.hypernet import Hypernetwork
 from hnetlib.least_change import LeastChange
-from hnetlib.loop import Loop
-from hnetlib.progress import Progress
 from hnetlib.regularizer import TaskRegularizer
-from hnetlib.step import TrainingStep, prepare_torch
-from hnetlib.targets import make_target
-from hnetlib.tasks import Draws, PermutedTasks, seeded_generator
 
 
 def train_or_load(config: Config, progress: bool = True) -> runs.Run:
@@ -38,46 +40,13 @@ def train_or_load(config: Config, progress: bool = True) -> runs.Run:
 
 def learner_class(method: str) -> type[ContinualLearner]:
     """The class that learns by this method."""
-    from hnetlib.baselines import LEARNERS  # which itself starts from this module
-
     return Learner if method == "hnet" else LEARNERS[method]
-
-
-def build_hnet(config: Config) -> Hypernetwork:
-    """The untrained hypernetwork of a config; its starting values depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        hnet = Hypernetwork(
-            make_target(config.target, config.num_pixels),
-            num_tasks=config.num_tasks,
-            num_chunks=config.num_chunks if config.cut == "flat" else 1,
-            task_token_dim=config.task_token_dim,
-            chunk_token_dim=config.chunk_token_dim,
-            hnet_hidden=config.hnet_hidden,
-            hnet_activation=config.hnet_activation,
-            generate=config.generate,
-            cut=config.cut_of_target,
-            tokens=config.tokens,
-            frequency=config.frequency or None,
-        )
-    return hnet.to(config.device)
-
-
-def load_hnet(run: runs.Run) -> Hypernetwork:
-    """The trained hypernetwork of a finished run, with its tokens."""
-    hnet = build_hnet(run.config)
-    state = run.load_checkpoint(run.config.device)
-    if state is None or state["num_learned"] < run.config.num_tasks:
-        raise runs.RunError(
-            f"{run.directory} has its results but not its trained network any more: remove its "
-            "metrics.json, and the run is trained again"
-        )
-    hnet.load_state_dict(state["network"])
-    return hnet
 
 
 class Learner(ContinualLearner):
     """Trains one hypernetwork on a sequence of tasks."""
+
+    grows = True
 
     def __init__(self, config: Config, tasks: PermutedTasks, log_every: int = LOG_EVERY) -> None:
         super().__init__(config, tasks, log_every)
@@ -112,19 +81,16 @@ class Learner(ContinualLearner):
     def learn(self, task: int, loop: Loop) -> None:
         """Trains on one task; its token is frozen afterwards."""
         config, steps = self.config, self.config.steps(task)
-        order, permutation = self.image_order(task), self.tasks.permutation(task)
-        pixels = self._pixels_with_token(task, permutation)
-        if pixels is not None:
-            permutation = permutation[pixels]
+        order, batch = self.image_order(task), self._batches(task)
         # a stream of its own: whatever the penalty draws, the task's batches stay the same
         draws = Draws(seeded_generator(config.seed, task, 1))
         with self.regularizer.learning(task):
-            train = TrainingStep(config, self.hnet, self.regularizer, task, pixels)
+            narrow = config.pixels_with_token > 0
+            train = TrainingStep(config, self.hnet, self.regularizer, task, narrow)
 
             def step(number: int) -> dict[str, Tensor]:
-                batch = self.tasks.batch(permutation, order.next())
                 pairs = self.regularizer.draw(draws.generator)
-                task_loss, penalty = train(*batch, pairs, self.rate(number / steps))
+                task_loss, penalty = train(*batch(order.next()), pairs, self.rate(number / steps))
                 return {"train/cross_entropy": task_loss, "train/penalty": penalty}
 
             keep = {"order": order, "draws": draws, "step": train}
@@ -132,17 +98,23 @@ class Learner(ContinualLearner):
         if task + 1 == config.generator_tasks:
             self.hnet.freeze_generator()
 
-    def _pixels_with_token(self, task: int, permutation: Tensor) -> Tensor | None:
-        """The pixels [U] of this task that have a token, which is then so; None: all do."""
+    def _batches(self, task: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """From indices [B] to a task's images, [B, D] or with its tokens' pixels alone, and labels.
+
+        The pixels that have a token are those that vary most in the task's training images.
+        """
+        permutation, data = self.tasks.permutation(task), self.tasks.data
         number = self.config.pixels_with_token
         if not number:
-            return None
-        variation = self.tasks.data.train_images.std(0)[permutation]  # [D], of the task's images
-        varied = variation.argsort(descending=True, stable=True)[:number]
-        chosen = torch.zeros_like(permutation, dtype=torch.bool).index_fill(0, varied, True)
+            return partial(self.tasks.batch, permutation)
+        varied = self.tasks.variation[permutation].argsort(descending=True, stable=True)  # [D]
+        chosen = torch.zeros_like(permutation, dtype=torch.bool).index_fill(
+            0, varied[:number], True
+        )
         if self.hnet.selections.of(task) is None:
             self.hnet.select_chunks(task, chosen)
-        return chosen.nonzero()[:, 0]
+        images = data.train_images.index_select(1, permutation[chosen])  # [N, U]
+        return lambda indices: (images.index_select(0, indices), data.train_labels[indices])
 
     @property
     def stored_eval(self) -> int:

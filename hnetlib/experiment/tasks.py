@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hnetlib.data import ImageData
+from hnetlib.experiment.data import ImageData
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ class PermutedTasks:
             train_images=self.data.train_images[:, permutation],
             eval_images=self.data.eval_images[:, permutation],
         )
+
+    @cached_property
+    def variation(self) -> Tensor:
+        """Standard deviation of each pixel over the unpermuted training images, [D]."""
+        return self.data.train_images.std(0)
 
     @cached_property
     def lit_eval_pixels(self) -> tuple[Tensor, Tensor]:
