@@ -1,7 +1,12 @@
-"""How the generated parameters are cut into chunks, each of which is generated as one row."""
+"""How the generated parameters are cut into chunks, each of which is generated as one row.
+
+`FlatChunks` cuts pieces of equal size, whatever is in them; `Along` one for each index along a
+dimension of a named parameter, such as each input of a layer.
+"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -56,3 +61,117 @@ class FlatChunks:
         """Rows [..., C, N] of flat parameters [..., P]; the padding is 0, so it never counts."""
         padding = self.num_chunks * self.chunk_size - self.num_weights
         return nn.functional.pad(flat, (0, padding)).unflatten(-1, (self.num_chunks, -1))
+
+
+class Along:
+    """A cut by named dimensions: one chunk for each index along a dimension of a parameter.
+
+        cut=Along({"0.weight": 1})                           # a chunk for each input of a layer
+        cut=Along({"0.weight": 1}, {"2.weight": 0, "2.bias": 0})  # and one for each of its outputs
+
+    Each dictionary is a group, {name of a parameter: dimension}: chunk i of a group has what its
+    parameters hold at index i, one behind the other. Groups follow each other, C is the sum of
+    their lengths, and N the length of the longest row; shorter ones end in padding. So every
+    generated parameter is to be named once.
+    """
+
+    def __init__(self, *groups: Mapping[str, int]) -> None:
+        if not groups or not all(groups):
+            raise ValueError("cut: expected {name of a parameter: dimension}, got nothing")
+        self.groups = groups
+
+    def __call__(self, layout: Sequence[Piece], num_chunks: int) -> "AlongChunks":
+        """The chunks of these pieces; `num_chunks` is theirs, or 1, which says nothing.
+
+        ValueError names a parameter that can't be cut so, or is named twice or not at all.
+        """
+        shapes = [piece.shape for piece in layout]
+        chunks = AlongChunks(shapes, _in_groups(layout, self.groups))
+        if num_chunks not in (1, chunks.num_chunks):
+            raise ValueError(
+                f"num_chunks: expected the {chunks.num_chunks} that `cut` makes, got {num_chunks}"
+            )
+        return chunks
+
+
+class AlongChunks:
+    """What `Along` cuts: groups of (position of a parameter in the layout, its dimension)."""
+
+    def __init__(
+        self, shapes: Sequence[torch.Size], groups: Sequence[Sequence[tuple[int, int]]]
+    ) -> None:
+        self.shapes, self.groups = shapes, groups
+        self.lengths = [shapes[group[0][0]][group[0][1]] for group in groups]  # chunks of each
+        self.num_chunks = sum(self.lengths)
+        self.widths = [self._width(group) for group in groups]  # numbers in a row of each
+        self.chunk_size = max(self.widths)
+
+    def flatten(self, rows: Tensor) -> Tensor:
+        """Flat parameters [..., P] of rows [..., C, N]."""
+        flat: dict[int, Tensor] = {}  # by position: groups may have parameters in any order
+        for group, part in zip(self.groups, rows.split(self.lengths, dim=-2), strict=True):
+            sizes = [self._size(*member) for member in group]
+            part = part[..., : sum(sizes)]  # [..., n, width]
+            for (position, dim), some in zip(group, part.split(sizes, dim=-1), strict=True):
+                shape = self.shapes[position]
+                first = (shape[dim], *shape[:dim], *shape[dim + 1 :])  # the dimension in front
+                tensor = some.reshape(*some.shape[:-2], *first).movedim(
+                    -len(shape), dim - len(shape)
+                )
+                flat[position] = tensor.flatten(-len(shape))  # [..., numel]
+        if len(flat) == 1:
+            return flat[0]
+        return torch.cat([flat[position] for position in range(len(self.shapes))], dim=-1)
+
+    def cut(self, flat: Tensor) -> Tensor:
+        """Rows [..., C, N] of flat parameters [..., P], padding 0."""
+        pieces = flat.split([shape.numel() for shape in self.shapes], dim=-1)
+        parts = []
+        for group, width in zip(self.groups, self.widths, strict=True):
+            rows = torch.cat([self._rows(pieces[p], self.shapes[p], dim) for p, dim in group], -1)
+            parts.append(nn.functional.pad(rows, (0, self.chunk_size - width)))  # [..., n, N]
+        return torch.cat(parts, dim=-2)
+
+    def _rows(self, piece: Tensor, shape: torch.Size, dim: int) -> Tensor:
+        """One parameter [..., numel] as rows [..., n, numel / n]."""
+        tensor = piece.unflatten(-1, shape).movedim(dim - len(shape), -len(shape))
+        return tensor.reshape(*piece.shape[:-1], shape[dim], -1)
+
+    def _size(self, position: int, dim: int) -> int:
+        return self.shapes[position].numel() // self.shapes[position][dim]
+
+    def _width(self, group: Sequence[tuple[int, int]]) -> int:
+        return sum(self._size(*member) for member in group)
+
+
+def _in_groups(
+    layout: Sequence[Piece], groups: Sequence[Mapping[str, int]]
+) -> list[list[tuple[int, int]]]:
+    """The groups by position; ValueError for what can't be cut, or is not cut exactly once."""
+    found = [[_place(layout, name, dim) for name, dim in group.items()] for group in groups]
+    for group, members in zip(groups, found, strict=True):
+        lengths = {name: layout[p].shape[d] for name, (p, d) in zip(group, members, strict=True)}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"cut: expected as many indices along each of a group, got {lengths}")
+    times = Counter(position for members in found for position, _ in members)
+    for position, piece in enumerate(layout):
+        if times[position] != 1:
+            raise ValueError(
+                f"cut: expected each generated parameter once, got {piece.names[0]} "
+                f"{times[position]} times"
+            )
+    return found
+
+
+def _place(layout: Sequence[Piece], name: str, dim: int) -> tuple[int, int]:
+    """Position and dimension, counted from 0, of a parameter that is to be cut along `dim`."""
+    for position, piece in enumerate(layout):
+        if name in piece.names:
+            dims = len(piece.shape)
+            if not -dims <= dim < dims:
+                raise ValueError(f"cut: {name} has {dims} dimensions, so none that is {dim}")
+            if piece.shape.numel() == 0:
+                raise ValueError(f"cut: {name} is empty")
+            return position, dim % dims
+    every = ", ".join(piece.names[0] for piece in layout)
+    raise ValueError(f"cut: expected names of generated parameters ({every}), got {name!r}")

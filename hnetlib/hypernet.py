@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,8 +13,10 @@ from hnetlib.chunks import Cut, FlatChunks, Piece
 from hnetlib.generated import Named, split_parameters, starting_values
 from hnetlib.layers import elu_layers, relu_layers, sine_layers
 from hnetlib.skeleton import Skeleton
+from hnetlib.tokens import Selections, checked
 
 HnetActivation = Literal["relu", "elu", "sine"]
+Tokens = Literal["task", "chunk"]
 
 
 class Hypernetwork(nn.Module):
@@ -26,9 +29,18 @@ class Hypernetwork(nn.Module):
     >>> hnet = Hypernetwork(nn.Linear(784, 10), num_tasks=2, num_chunks=5)
     >>> logits = hnet.run(torch.rand(32, 784), task=1)  # [32, 10]
 
-    `generate`: a pattern of the names of parameters to generate, or several. The others are shared
-    by all tasks, and learn. A frozen parameter (`requires_grad=False`) is never generated: it keeps
-    its values, and stays frozen.
+    Three choices say what kind of hypernetwork it is:
+
+    - `generate`, what is generated: a pattern of the names of parameters, or several. The others
+      are shared by all tasks, and learn. A frozen parameter (`requires_grad=False`) is never
+      generated: it keeps its values, and stays frozen.
+    - `cut`, how that is cut into chunks: `FlatChunks`, or `Along` a named dimension.
+    - `tokens`, where the task is told: "task", one token a task and chunk tokens that all tasks
+      share; or "chunk", a token for each chunk of each task, [C, task_token_dim], and no chunk
+      tokens (Ha et al., 1609.09106, have embeddings for each layer, here one set a task).
+
+    Once `freeze_generator` was called, tasks learn their tokens alone, and so none can touch
+    another. Sines read short tokens well where `frequency` is above 1: see `sine_layers`.
 
     Each generated tensor starts with the mean and spread it has in `module`, so one that was
     initialised well stays so. The module itself is copied. Its buffers (statistics of batch norm)
@@ -53,7 +65,10 @@ class Hypernetwork(nn.Module):
         hnet_activation: HnetActivation = "relu",
         generate: str | Sequence[str] = "*",
         cut: Cut = FlatChunks,
+        tokens: Tokens = "task",
+        frequency: float | None = None,
     ) -> None:
+        """`chunk_token_dim` counts for tokens="task" alone, `frequency` for sines alone."""
         super().__init__()
         expect_at_least(0, num_tasks=num_tasks)
         sizes = {"task_token_dim": task_token_dim, "chunk_token_dim": chunk_token_dim}
@@ -61,23 +76,31 @@ class Hypernetwork(nn.Module):
         if not hnet_hidden or min(hnet_hidden) < 1:
             raise ValueError(f"hnet_hidden: expected positive layer sizes, got {hnet_hidden}")
         expect_one_of("hnet_activation", hnet_activation, get_args(HnetActivation))
+        expect_one_of("tokens", tokens, get_args(Tokens))
+        if frequency is not None and hnet_activation != "sine":
+            raise ValueError(f"frequency: expected None with {hnet_activation}, got {frequency}")
         generated, kept = split_parameters(module, generate)
         self.layout: list[Piece] = []
         layout = [Piece(names, p.shape, p.dtype) for names, p in generated.items()]
         self.chunks = cut(layout, num_chunks)
         self.num_weights = sum(piece.shape.numel() for piece in layout)  # P, generated ones
-        self.task_token_dim = task_token_dim
+        self.task_token_dim, self.tokens = task_token_dim, tokens
+        if tokens == "chunk":
+            chunk_token_dim = 0
+        self.generator_frozen = False
         self.extra_rows: dict[int, Tensor] = {}  # [C, N], added to a task's rows (`LeastChange`)
         self.tasks_run: frozenset[int] = frozenset()  # generated with gradients on
 
-        layers = {"relu": relu_layers, "elu": elu_layers, "sine": sine_layers}[hnet_activation]
+        sines = partial(sine_layers, frequency=frequency)
+        layers = {"relu": relu_layers, "elu": elu_layers, "sine": sines}[hnet_activation]
         self.body = nn.Sequential(*layers((task_token_dim + chunk_token_dim, *hnet_hidden)))
         self.output_layer = nn.Linear(hnet_hidden[-1], self.chunk_size)
         nn.init.normal_(self.output_layer.weight, std=hnet_hidden[-1] ** -0.5)  # variance 1
         nn.init.zeros_(self.output_layer.bias)
         self.chunk_tokens = nn.Parameter(torch.randn(self.num_chunks, chunk_token_dim))
         # task tokens are drawn last: with one seed, more tasks leave everything else as it was
-        self.task_tokens = nn.ParameterList(torch.randn(task_token_dim) for _ in range(num_tasks))
+        self.task_tokens = nn.ParameterList(torch.randn(self.token_shape) for _ in range(num_tasks))
+        self.selections = Selections()
         self._start_as(generated)
         self.layout = layout  # not before: their dtypes follow `to`
         self.kept = Skeleton(module, kept)
@@ -117,6 +140,12 @@ class Hypernetwork(nn.Module):
         return self.chunks.chunk_size
 
     @property
+    def token_shape(self) -> tuple[int, ...]:
+        """Of one task: [K], or [C, K] with a token for each chunk."""
+        each = (self.num_chunks,) if self.tokens == "chunk" else ()
+        return (*each, self.task_token_dim)
+
+    @property
     def relative_size(self) -> float:
         """All parameters here, tokens included, over those of the module: 36 is 36 times more."""
         shared = sum(p.numel() for p in self.kept.shared.parameters())
@@ -124,7 +153,7 @@ class Hypernetwork(nn.Module):
 
     def add_task(self) -> int:
         """A new task with a random token, of PyTorch's global generator; returns its index."""
-        self._append(torch.randn(self.task_token_dim))
+        self._append(torch.randn(self.token_shape))
         return self.num_tasks - 1
 
     def parameters_of(self, task: int) -> list[nn.Parameter]:
@@ -139,6 +168,30 @@ class Hypernetwork(nn.Module):
         token.requires_grad_(False)
         token.grad = None
 
+    def freeze_generator(self) -> None:
+        """From now on all that tasks share stays as it is, and they learn their tokens alone.
+
+        Then no task changes what another generates: tasks may be learned in any order or place,
+        and `TaskRegularizer` keeps nothing for them, as there is nothing to penalise.
+        """
+        self._hold_generator(True)
+
+    def select_chunks(self, task: int, chunks: Tensor) -> None:
+        """Of this task, only these chunks ([C] bool) have a token; others generate parameters of 0.
+
+        Their tokens are gone, so call it before the task is learned. ValueError without tokens for
+        each chunk, or where the task has a selection or is frozen.
+        """
+        number, chosen = self.index_of(task), checked(chunks, self.num_chunks)
+        token = self.task_tokens[number]
+        if self.tokens != "chunk":
+            raise ValueError('select_chunks: expected a hypernetwork with tokens="chunk"')
+        if not token.requires_grad or self.selections.of(number) is not None:
+            raise ValueError(f"select_chunks: the tokens of task {number} are frozen or selected")
+        chosen = chosen.to(token.device)
+        self.selections.put(number, chosen)
+        self.task_tokens[number] = nn.Parameter(token.detach()[chosen])  # [U, K]
+
     def run(self, *inputs: Any, task: int | Tensor, **kwargs: Any) -> Any:
         """What the module computes for a task: arguments and result are the module's."""
         return self.run_target(self(task), *inputs, **kwargs)
@@ -146,22 +199,35 @@ class Hypernetwork(nn.Module):
     def forward(self, task: int | Tensor) -> dict[str, Tensor]:
         """All that the module needs for a task, by name: as `module.state_dict()` has it.
 
-        `task`: an index of any integer kind, or a token [task_token_dim] (then with copies of the
-        buffers at the start).
+        `task`: an index of any integer kind, or a token of shape `token_shape` (then with copies of
+        the buffers at the start).
         """
         if isinstance(task, Tensor) and task.is_floating_point():
             return self.unflatten(self.generate(task)) | self.kept.values()
         number = self.index_of(task)
-        rows = self.rows_of(self.task_tokens[number])  # [C, N]
+        rows = self.output_layer(self.features(*self.pairs_of(number)))  # [C, N]
         if number in self.extra_rows:
             rows = rows + self.extra_rows[number]
         return self.weights_from(rows, number)
 
     def weights_from(self, rows: Tensor, task: int) -> dict[str, Tensor]:
-        """The same, where `rows` [C, N] are what the output layer wrote for the task."""
+        """The same, where `rows` [C, N] are what the output layer wrote for the task.
+
+        Of a task with a selection: [U, N], for the chunks that have a token.
+        """
         if torch.is_grad_enabled():
             self.tasks_run |= {task}
-        return self.unflatten(self.flatten(rows)) | self.kept.values(task)
+        return self.unflatten(self._flat(rows, task)) | self.kept.values(task)
+
+    def chunks_of(self, task: int | Tensor) -> Tensor:
+        """The generated parameters of a task chunk by chunk, [C, N], padding included.
+
+        Of a task with a selection: [U, N], of the chunks that have a token.
+        """
+        number = self.index_of(task)
+        if torch.is_grad_enabled():
+            self.tasks_run |= {number}
+        return self._values(self.output_layer(self.features(*self.pairs_of(number))), number)
 
     def weights_of(self, tasks: Tensor | Sequence[int]) -> dict[str, Tensor]:
         """The same for several tasks [G]: each [G, *shape], for `vmap(hnet.run_target)`.
@@ -169,6 +235,10 @@ class Hypernetwork(nn.Module):
         Buffers are copies: what the module does to them is not kept.
         """
         numbers = [self.index_of(task) for task in tasks]
+        if self.selections.among(numbers):  # rows of several lengths
+            rows = [self.output_layer(self.features(*self.pairs_of(n))) for n in numbers]
+            flat = torch.stack([self._flat(r, n) for r, n in zip(rows, numbers, strict=True)])
+            return self.unflatten(flat) | self.kept.values_of(numbers)
         rows = self.rows_of(torch.stack([self.task_tokens[n] for n in numbers]))  # [G, C, N]
         if self.extra_rows.keys() & set(numbers):
             nothing = torch.zeros_like(self.scale)
@@ -192,16 +262,33 @@ class Hypernetwork(nn.Module):
             return self.kept.filled(self(task), attached)
 
     def generate(self, tokens: Tensor) -> Tensor:
-        """Flat generated parameters [..., P] of task tokens [..., task_token_dim]."""
+        """Flat generated parameters [..., P] of task tokens [..., *token_shape]."""
         return self.flatten(self.rows_of(tokens))
 
     def rows_of(self, tokens: Tensor) -> Tensor:
-        """What the output layer writes, [..., C, N], for task tokens [..., task_token_dim]."""
-        if tokens.shape[-1:] != (self.task_token_dim,):
+        """What the output layer writes, [..., C, N], for task tokens [..., *token_shape]."""
+        shape = self.token_shape
+        if tokens.shape[-len(shape) :] != shape:
+            expected = ", ".join(map(str, shape))
             got = list(tokens.shape)
-            raise ValueError(f"token: expected shape [..., {self.task_token_dim}], got {got}")
-        expanded = tokens.unsqueeze(-2).expand(*tokens.shape[:-1], self.num_chunks, -1)
-        return self.output_layer(self.features(expanded, self.chunk_tokens))  # [..., C, N]
+            raise ValueError(f"token: expected shape [..., {expected}], got {got}")
+        return self.output_layer(self.features(self.each_chunk(tokens), self.chunk_tokens))
+
+    def each_chunk(self, tokens: Tensor) -> Tensor:
+        """What each chunk reads, [..., C, K], of task tokens [..., *token_shape]."""
+        if self.tokens == "chunk":
+            return tokens
+        return tokens.unsqueeze(-2).expand(*tokens.shape[:-1], self.num_chunks, -1)
+
+    def pairs_of(self, task: int) -> tuple[Tensor, Tensor]:
+        """The pairs of tokens that `features` reads for a task: [C, task_token_dim], [C, E].
+
+        Of a task with a selection: of the chunks that have a token, [U, ...].
+        """
+        chosen, chunk_tokens = self.selections.of(task), self.chunk_tokens
+        if chosen is not None:
+            chunk_tokens = chunk_tokens[chosen]
+        return self.each_chunk(self.task_tokens[task]), chunk_tokens
 
     def features(self, task_tokens: Tensor, chunk_tokens: Tensor) -> Tensor:
         """What the output layer reads, [..., C, H], for pairs of tokens [..., C, either dim].
@@ -214,6 +301,18 @@ class Hypernetwork(nn.Module):
     def flatten(self, rows: Tensor) -> Tensor:
         """Flat generated parameters [..., P] of what the output layer wrote, [..., C, N]."""
         return self.chunks.flatten(rows * self.scale + self.shift)
+
+    def _flat(self, rows: Tensor, task: int) -> Tensor:
+        """The same of one task [P], whose rows [U, N] are those of its selection, if it has one."""
+        if self.selections.of(task) is None:
+            return self.flatten(rows)
+        return self.chunks.flatten(self.selections.spread(self._values(rows, task), task))
+
+    def _values(self, rows: Tensor, task: int) -> Tensor:
+        chosen = self.selections.of(task)
+        if chosen is None:
+            return rows * self.scale + self.shift
+        return torch.addcmul(self.shift[chosen], rows, self.scale[chosen])
 
     def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
         """Tensors by name, each [..., *shape], from flat generated parameters [..., P]."""
@@ -243,13 +342,28 @@ class Hypernetwork(nn.Module):
         return f"num_tasks={self.num_tasks}, num_weights={self.num_weights}, {sizes}"
 
     def get_extra_state(self) -> Tensor:
-        """Which tokens are frozen, [T]."""
-        return torch.tensor([not token.requires_grad for token in self.task_tokens])
+        """Which tokens are frozen, [T]; where the generator is, [2, T], of which one row counts."""
+        frozen = torch.tensor([not token.requires_grad for token in self.task_tokens])
+        return frozen.expand(2, -1).clone() if self.generator_frozen else frozen
 
     def set_extra_state(self, frozen: Tensor) -> None:
         """Freezes those, and no others."""
+        if (frozen.dim() == 2) != self.generator_frozen:
+            self._hold_generator(frozen.dim() == 2)
+        frozen = frozen[0] if frozen.dim() == 2 else frozen
         for token, is_frozen in zip(self.task_tokens, frozen.tolist(), strict=False):
             token.requires_grad_(not is_frozen)
+
+    def _hold_generator(self, hold: bool) -> None:
+        """Freezes or thaws what tasks share; what was frozen in the module itself stays so."""
+        self.generator_frozen = hold
+        for parameter in (*self.body.parameters(), *self.output_layer.parameters()):
+            parameter.requires_grad_(not hold)
+        self.chunk_tokens.requires_grad_(not hold)
+        for name, parameter in self.kept.shared.by_name().items():
+            parameter.requires_grad_(not hold and self.target.get_parameter(name).requires_grad)
+        for parameter in self.parameters():
+            parameter.grad = parameter.grad if parameter.requires_grad else None
 
     def _append(self, token: Tensor) -> None:
         self.task_tokens.append(nn.Parameter(token.to(self.chunk_tokens.detach())))
@@ -260,7 +374,15 @@ class Hypernetwork(nn.Module):
         parts = [f"{prefix}{name}." for name in ("task_tokens", "kept.tasks")]
         given = sum(key.startswith(parts[0]) for key in state_dict)
         for _ in range(given - self.num_tasks):
-            self._append(torch.zeros(self.task_token_dim))
+            self._append(torch.zeros(self.token_shape))
+        self.selections.take_over(state_dict, f"{prefix}selections.", given)
+        for number in range(given if self.tokens == "chunk" else 0):
+            chosen = self.selections.of(number)
+            length = self.num_chunks if chosen is None else int(chosen.sum())
+            if len(self.task_tokens[number]) != length:
+                self.task_tokens[number] = nn.Parameter(
+                    self.scale.new_zeros(length, self.task_token_dim)
+                )
         for key, value in self.state_dict(prefix=prefix).items():
             number = key.removeprefix(parts[0]).removeprefix(parts[1]).partition(".")[0]
             if key.startswith(tuple(parts)) and int(number) >= given:

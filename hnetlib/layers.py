@@ -28,13 +28,17 @@ def elu_layers(sizes: Sequence[int]) -> list[nn.Module]:
     return [nn.ELU() if isinstance(layer, nn.ReLU) else layer for layer in relu_layers(sizes)]
 
 
-def sine_layers(sizes: Sequence[int]) -> list[nn.Module]:
+def sine_layers(sizes: Sequence[int], frequency: float | None = None) -> list[nn.Module]:
     """Dense layers of these sizes, each with a sine behind it (as in Sitzmann et al., 2006.09661).
 
     A sine is odd, so features of different tokens start nearly orthogonal. ReLU features all point
     the same way: inputs with a cosine of 1/3 between them (two tasks, the same chunk) leave three
     random layers with 0.7 after ReLUs (the arc-cosine kernel, Cho & Saul, 2009) and 0.2 after
     sines, and what one task changes, the others feel by that much.
+
+    `frequency`: the standard deviation of the first layer's weights, whose biases are then phases
+    drawn from a whole period (random Fourier features: Rahimi & Recht, 2007; Tancik et al.,
+    2006.10739). Inputs of few numbers need one above 1 to have different features at all.
     """
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
@@ -42,6 +46,9 @@ def sine_layers(sizes: Sequence[int]) -> list[nn.Module]:
         nn.init.normal_(linear.weight, std=fan_in**-0.5)
         nn.init.zeros_(linear.bias)
         layers += [linear, Sine()]
+    if frequency is not None:
+        nn.init.normal_(layers[0].weight, std=frequency)
+        nn.init.uniform_(layers[0].bias, -math.pi, math.pi)
     return layers
 
 

@@ -159,8 +159,7 @@ class LeastChange:
         """(phi M phi^T)^-1 [C, C], and that times phi M [C, H]; never in bf16."""
         hnet = self.hnet
         with torch.autocast(hnet.scale.device.type, enabled=False):
-            token = hnet.task_tokens[self.task].expand(hnet.num_chunks, -1)
-            features = hnet.features(token, hnet.chunk_tokens).double()  # phi [C, H]
+            features = hnet.features(*hnet.pairs_of(self.task)).double()  # phi [C, H]
             pulled = features if self.inverse is None else features @ self.inverse  # [C, H]
             gram = pulled @ features.T  # [C, C]
             gram.diagonal().add_(JITTER * gram.diagonal().mean())

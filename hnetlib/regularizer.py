@@ -34,6 +34,9 @@ class TaskRegularizer:
 
     The last two equal the first in expectation, and their gradients too (an unbiased gradient is
     still not an unbiased Adam step). With `least_change` the output layer learns by that.
+    Where the generator is frozen (`Hypernetwork.freeze_generator`) nothing can be forgotten: the
+    penalty is 0, and nothing is stored for it.
+
     `old_tasks`: those `hnet` has learned already; their tokens are frozen. A pair is one number,
     task * num_chunks + chunk, tasks counted in the order they were learned.
     """
@@ -93,6 +96,8 @@ class TaskRegularizer:
     def penalty_over(self, pairs: Tensor) -> Tensor:
         """The penalty summed over the `pairs` [K] that `draw` gave, a scalar; never in bf16."""
         self._learning()
+        if self.hnet.generator_frozen:
+            return self.hnet.scale.new_zeros(())
         return self._with_price(self._penalty_over(pairs))
 
     def weights_and_penalty(self, pairs: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
@@ -101,21 +106,21 @@ class TaskRegularizer:
         `pairs` [K]: what `draw` gave; none: drawn here.
         """
         hnet, pairs = self.hnet, self.draw() if pairs is None else pairs
-        token = hnet.task_tokens[self._learning()]
+        task = self._learning()
         if torch.is_autocast_enabled(hnet.scale.device.type):
             # what bf16 rounds off weights is more than a step moves them
-            rows, penalty = self._rows_and_squares(pairs[:0], token)[0], self._penalty_over(pairs)
+            rows, penalty = self._rows_and_squares(pairs[:0], task)[0], self._penalty_over(pairs)
         else:
-            rows, penalty = self._rows_and_squares(pairs, token)
+            rows, penalty = self._rows_and_squares(pairs, task)
         if self.least_change:
             rows = rows + self.least_change.change
-        return hnet.weights_from(rows, self.task), self._with_price(penalty)
+        return hnet.weights_from(rows, task), self._with_price(penalty)
 
     def draw(self, generator: Generator | None = None) -> Tensor:
         """The pairs [K] that one step's penalty is summed over; `generator` is on the CPU."""
         self._learning()
         num_old, num_chunks = len(self.old_tasks), self.hnet.num_chunks
-        if num_old == 0 or self.kind == "all":
+        if num_old == 0 or self.kind == "all" or self.hnet.generator_frozen:
             return self.snapshots.all_pairs
         if self.kind == "rows":
             pairs = self._choose(num_old * num_chunks, generator)
@@ -155,11 +160,15 @@ class TaskRegularizer:
     def _begin(self, task: int) -> None:
         hnet = self.hnet
         self._check_order(task)
-        self.tokens = hnet.task_tokens[task].detach()[None][:0]  # [t, task_token_dim]
-        if self.old_tasks:
-            self.tokens = torch.stack([hnet.task_tokens[s].detach() for s in self.old_tasks])
+        held = [] if hnet.generator_frozen else self.old_tasks
+        self._check_selections(task, held)
+        self.tokens = hnet.task_tokens[task].detach()[None][:0]  # [t, *token_shape]
+        if held:
+            self.tokens = torch.stack([hnet.task_tokens[s].detach() for s in held])
         resumed, self.resumed = self.resumed is not None, None
-        if self.old_tasks and self.snapshot == "before_task" and not resumed:
+        if hnet.generator_frozen:
+            self.snapshots = StoredRows(hnet, hnet.scale[:0])
+        elif self.old_tasks and self.snapshot == "before_task" and not resumed:
             stays = self.least_change is not None
             self.snapshots = take_snapshots(
                 hnet, self.tokens, exact=self.kind == "all", layer_stays=stays
@@ -182,10 +191,22 @@ class TaskRegularizer:
             raise ValueError(f"learning({task}): expected a task that is not learned yet")
         frozen = [s for s, token in enumerate(self.hnet.task_tokens) if not token.requires_grad]
         unknown = sorted(set(frozen) - set(self.old_tasks))
-        if unknown:
+        if unknown and not self.hnet.generator_frozen:
             raise RuntimeError(
                 f"learning({task}): the tokens of tasks {unknown} are frozen, but nothing holds "
                 f"what they generate; TaskRegularizer(hnet, old_tasks={frozen}) would"
+            )
+
+    def _check_selections(self, task: int, held: list[int]) -> None:
+        """What snapshots and least change can't do yet, said before anything is learned."""
+        if self.least_change and (self.hnet.generator_frozen or self.hnet.selections.among([task])):
+            raise ValueError("least_change: expected a generator that learns, and all chunks")
+        kept = [*held, task] if self.snapshot == "at_learning" else held
+        selected = [] if self.hnet.generator_frozen else self.hnet.selections.among(kept)
+        if selected:
+            raise ValueError(
+                f"learning({task}): tasks {selected} have tokens for some chunks alone, which "
+                "wants a frozen generator: hnet.freeze_generator()"
             )
 
     def _check_learned(self) -> None:
@@ -203,7 +224,7 @@ class TaskRegularizer:
     def _make_old(self, task: int) -> None:
         self.hnet.freeze_token(task)
         self.old_tasks.append(task)
-        if self.snapshot == "at_learning":
+        if self.snapshot == "at_learning" and not self.hnet.generator_frozen:
             self.snapshots = self.snapshots.with_one_more(self.hnet.task_tokens[task])
 
     def _learning(self) -> int:
@@ -229,14 +250,17 @@ class TaskRegularizer:
     def _full_precision(self) -> torch.autocast:
         return torch.autocast(self.hnet.scale.device.type, enabled=False)
 
-    def _rows_and_squares(self, pairs: Tensor, token: Tensor | None = None) -> tuple:
-        """What the output layer writes for `token` ([C, N]; none: [0, N]), and the penalty."""
-        hnet, own = self.hnet, 0 if token is None else self.hnet.num_chunks
-        task_tokens = self.tokens[pairs // hnet.num_chunks]  # [K, task_token_dim]
+    def _rows_and_squares(self, pairs: Tensor, task: int | None = None) -> tuple:
+        """What the output layer writes for `task` ([C, N]; None: [0, N]), and the penalty."""
+        hnet, own = self.hnet, 0
+        tokens = hnet.each_chunk(self.tokens)  # [t, C, task_token_dim]
+        task_tokens = tokens[pairs // hnet.num_chunks, pairs % hnet.num_chunks]  # [K, ...]
         chunk_tokens = hnet.chunk_tokens[pairs % hnet.num_chunks]  # [K, chunk_token_dim]
-        if token is not None:
-            task_tokens = torch.cat([token.expand(own, -1), task_tokens])
-            chunk_tokens = torch.cat([hnet.chunk_tokens, chunk_tokens])
+        if task is not None:
+            mine, chunks = hnet.pairs_of(task)
+            own = len(mine)
+            task_tokens = torch.cat([mine, task_tokens])
+            chunk_tokens = torch.cat([chunks, chunk_tokens])
         features = hnet.features(task_tokens, chunk_tokens)  # [C + K, H]
         if not len(pairs):
             return hnet.output_layer(features), hnet.chunk_tokens.new_zeros(())

@@ -24,7 +24,7 @@ TASKS_AT_ONCE = 16  # generated in one call: the layers before the last take mem
 def take_snapshots(
     hnet: Hypernetwork, tokens: Tensor, *, exact: bool, layer_stays: bool
 ) -> "StoredRows | RemadeRows | GramRows | Features":
-    """Snapshots now of tokens [t, task_token_dim], in the form that costs least.
+    """Snapshots now of tokens [t, *token_shape], in the form that costs least.
 
     `exact`: all pairs are compared at once. `layer_stays`: the output layer does not learn.
     """
@@ -48,12 +48,12 @@ class StoredRows:
     @classmethod
     @torch.no_grad()
     def take(cls, hnet: Hypernetwork, tokens: Tensor) -> "StoredRows":
-        """Of tokens [t, task_token_dim] now."""
+        """Of tokens [t, *token_shape] now."""
         rows = [hnet.output_layer(features_of(hnet, few)) for few in tokens.split(TASKS_AT_ONCE)]
         return cls(hnet, torch.cat(rows))
 
     def with_one_more(self, token: Tensor) -> "StoredRows":
-        """These, and behind them those of a token [task_token_dim] now."""
+        """These, and behind them those of a token [*token_shape] now."""
         one = self.take(self.hnet, token[None]).stored
         return StoredRows(self.hnet, torch.cat([self.stored, one]))
 
@@ -99,7 +99,7 @@ class RemadeRows(StoredRows):
     @classmethod
     @torch.no_grad()
     def take(cls, hnet: Hypernetwork, tokens: Tensor) -> "RemadeRows":
-        """Of tokens [t, task_token_dim] now."""
+        """Of tokens [t, *token_shape] now."""
         layer = hnet.output_layer
         features = all_features(hnet, tokens)
         return cls(hnet, features, layer.weight.detach().clone(), layer.bias.detach().clone())
@@ -162,7 +162,7 @@ class Features:
     @classmethod
     @torch.no_grad()
     def take(cls, hnet: Hypernetwork, tokens: Tensor) -> "Features":
-        """Of tokens [t, task_token_dim] now."""
+        """Of tokens [t, *token_shape] now."""
         weight = hnet.output_layer.weight  # [N, H]
         scales = hnet.scale.unique(dim=0)  # [G, N]
         grams = [weight.T @ (weight * s.square()[:, None]) for s in scales]
@@ -186,8 +186,8 @@ FORMS = {form.__name__: form for form in (StoredRows, RemadeRows, GramRows, Feat
 
 
 def features_of(hnet: Hypernetwork, tokens: Tensor) -> Tensor:
-    """What the output layer reads, [t * C, H], for all chunks of tokens [t, task_token_dim]."""
-    tokens = tokens.repeat_interleave(hnet.num_chunks, dim=0)  # [t * C, task_token_dim]
+    """What the output layer reads, [t * C, H], for all chunks of tokens [t, *token_shape]."""
+    tokens = hnet.each_chunk(tokens).flatten(0, 1)  # [t * C, task_token_dim]
     chunk_tokens = hnet.chunk_tokens.repeat(len(tokens) // hnet.num_chunks, 1)
     return hnet.features(tokens, chunk_tokens)
 

@@ -172,7 +172,8 @@ def summarise(runs: list[dict]) -> dict:
     for name in ("train_seconds", "eval_seconds"):
         timed = [run for run in runs if run.get("timed", True)]
         row[f"{name}_mean"] = _mean(run["results"][name] for run in timed)
-    row["trainable"] = row["stored_eval"] = first["trainable"]
+    row["trainable"] = first["trainable"]
+    row["stored_eval"] = first.get("stored_eval", first["trainable"])
     row["stored_train"] = first.get("stored_train", _stored_train(config, first))
     return row | {name: runs[0]["provenance"][name] for name in ("hardware", "commit", "date")}
 

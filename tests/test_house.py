@@ -14,7 +14,7 @@ from hnetlib.experiment import paths, runs
 ROOT = paths.PACKAGE.parent
 METHOD = {
     *("checks", "chunks", "generated", "hypernet", "layers", "least_change", "regularizer"),
-    *("skeleton", "snapshots", "squares", "targets"),
+    *("skeleton", "snapshots", "squares", "targets", "tokens"),
 }
 ABOVE = {"notebook", "plots", "train", "__init__"}  # all else in hnetlib/
 

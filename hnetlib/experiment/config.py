@@ -7,13 +7,14 @@ from typing import Literal, get_args, get_origin
 import torch
 
 from hnetlib.checks import expect_one_of
+from hnetlib.chunks import Along, Cut, FlatChunks, Piece
 from hnetlib.experiment import data
 from hnetlib.experiment.data import Dataset, Split
 from hnetlib.experiment.profiles import BASELINES, BASELINES_OF, ON_MNIST5K, PROFILES, SMALL
 from hnetlib.experiment.values import is_number, is_whole, literal
-from hnetlib.hypernet import HnetActivation
+from hnetlib.hypernet import HnetActivation, Tokens
 from hnetlib.regularizer import Penalty, Snapshot
-from hnetlib.targets import make_target
+from hnetlib.targets import MLP, make_target
 
 HeadOptimizer = Literal["adam", "least_change"]
 LrSchedule = Literal["cosine", "constant"]
@@ -87,7 +88,22 @@ class Config:
     chunk_token_dim: int = 32
     """Length of a chunk token."""
     num_chunks: int = 10
-    """Chunks in which the target's weights are generated."""
+    """Chunks in which the target's weights are generated, where cut is flat."""
+    cut: str = "flat"
+    """What is generated, and its chunks: flat (everything, in pieces of equal size), or names of
+    parameters with a dimension, as layers.0.weight:1: a chunk for each index along that dimension,
+    here each pixel. Several stand with spaces between them; other parameters all tasks share."""
+    tokens: Tokens = "task"
+    """One token for each task, beside shared chunk tokens; or one for each chunk of each task."""
+    generator_tasks: int = 0
+    """Tasks after which the generator freezes, and all else that tasks share; 0: never."""
+    token_lr_factor: float = 1.0
+    """With tokens for each chunk: their rate, as a multiple of lr."""
+    pixels_with_token: int = 0
+    """Of a cut by pixels: how many of them, those that vary most in a task, have a token there;
+    what the others would be multiplied with is 0. 0: all have one."""
+    frequency: float = 0.0
+    """Of sine: standard deviation of the first layer's weights. 0: as for other layers."""
     hnet_hidden: tuple[int, ...] = (200, 250, 350)
     """Hidden layer sizes of the hypernetwork."""
     hnet_activation: HnetActivation = "relu"
@@ -119,13 +135,13 @@ class Config:
         for name in _WHOLE_AT_LEAST_1:
             _check(name, is_whole(getattr(self, name), 1), "a whole number of at least 1", self)
         _check("num_tasks", self.num_tasks <= MOST_TASKS, f"at most {MOST_TASKS:,} tasks", self)
-        for name in ("seed", "permutation_seed"):
+        for name in _WHOLE_AT_LEAST_0:
             sound = is_whole(getattr(self, name), 0, LARGEST_SEED)
             _check(name, sound, f"a whole number from 0 to {LARGEST_SEED}", self)
-        for name in ("lr", "head_lr_factor", "damping"):
+        for name in ("lr", "head_lr_factor", "token_lr_factor", "damping"):
             value = getattr(self, name)
             _check(name, is_number(value) and value > 0, "a number above 0", self)
-        for name in ("beta", "strength"):
+        for name in ("beta", "strength", "frequency"):
             value = getattr(self, name)
             _check(name, is_number(value, 0), "a number of at least 0", self)
         hidden = self.hnet_hidden
@@ -140,11 +156,30 @@ class Config:
         _check("look_ahead", isinstance(self.look_ahead, bool), "True or False", self)
         limit = f"at most one chunk for each of the target's {self.num_weights} weights"
         _check("num_chunks", self.num_chunks <= self.num_weights, limit, self)
+        self._check_tokens()
         self._check_method()
         if self.head_optimizer == "least_change":
             _check("look_ahead", not self.look_ahead, "False with least_change", self)
             limit = f"at most the last hidden layer's {hidden[-1]} units with least_change"
             _check("num_chunks", self.num_chunks <= hidden[-1], limit, self)
+
+    def _check_tokens(self) -> None:
+        """How tasks are told, and what is generated: one line for what does not go together."""
+        sound = self.frequency == 0 or self.hnet_activation == "sine"
+        _check("frequency", sound, "0 where hnet_activation is not sine", self)
+        if self.cut != "flat":
+            self._try_cut()
+        by_pixel = self.cut == f"{MLP.pixel_weight}:1" and self.tokens == "chunk"
+        sound = self.pixels_with_token == 0 or by_pixel
+        wanted = f"0, or tokens chunk and cut {MLP.pixel_weight}:1"
+        _check("pixels_with_token", sound, wanted, self)
+        limit = f"at most the {self.num_pixels} there are"
+        _check("pixels_with_token", self.pixels_with_token <= self.num_pixels, limit, self)
+        freezes = self.generator_tasks > 0 or self.pixels_with_token == 0
+        _check("generator_tasks", freezes, "at least 1 with pixels_with_token", self)
+        other = self.tokens == "chunk" or self.generator_tasks > 0
+        sound = self.head_optimizer == "adam" or not other
+        _check("head_optimizer", sound, "adam with tokens chunk or generator_tasks", self)
 
     @classmethod
     def of_record(cls, settings: dict) -> "Config":
@@ -153,6 +188,7 @@ class Config:
 
     def _check_method(self) -> None:
         if self.method == "joint-hnet":
+            _check("generator_tasks", self.generator_tasks == 0, "0 with joint-hnet", self)
             _check("head_optimizer", self.head_optimizer == "adam", "adam with joint-hnet", self)
         if self.method.startswith("joint-"):
             drawn = min(self.tasks_per_batch, self.num_tasks)
@@ -168,6 +204,24 @@ class Config:
         return NUM_PIXELS
 
     @property
+    def generate(self) -> list[str]:
+        """Patterns of the names of what is generated."""
+        return ["*"] if self.cut == "flat" else [name for name, _ in self._dimensions()]
+
+    @property
+    def cut_of_target(self) -> Cut:
+        """How that is cut, for a `Hypernetwork`."""
+        if self.cut == "flat":
+            return FlatChunks
+        return Along(*({name: dim} for name, dim in self._dimensions()))
+
+    def _dimensions(self) -> list[tuple[str, int]]:
+        parts = [part.rpartition(":") for part in self.cut.split()]
+        if not parts or not all(name and dim.isdecimal() for name, _, dim in parts):
+            raise ValueError(f"cut: expected flat, or name:dimension, got {self.cut!r}")
+        return [(name, int(dim)) for name, _, dim in parts]
+
+    @property
     def head_lr(self) -> float:
         """The learning rate of the hypernetwork's last layer."""
         return self.lr * self.head_lr_factor
@@ -178,6 +232,14 @@ class Config:
         with torch.device("meta"):
             target = make_target(self.target, self.num_pixels)
         return sum(p.numel() for p in target.parameters())
+
+    def _try_cut(self) -> None:
+        """ValueError unless the target's parameters can be cut so."""
+        with torch.device("meta"):
+            target = make_target(self.target, self.num_pixels)
+        pieces = [Piece((n,), p.shape, p.dtype) for n, p in target.named_parameters()]
+        chosen = [piece for piece in pieces if piece.names[0] in self.generate]
+        self.cut_of_target(chosen or pieces, 1)
 
     def steps(self, task: int) -> int:
         """Optimiser steps on this task."""
@@ -190,10 +252,11 @@ class Config:
 
 _FIELD_TYPES = {field.name: field.type for field in fields(Config)}
 _CHOICES = [name for name, kind in _FIELD_TYPES.items() if get_origin(kind) is Literal]
+_WHOLE_AT_LEAST_0 = ("seed", "permutation_seed", "generator_tasks", "pixels_with_token")
 _WHOLE_AT_LEAST_1 = [
     field.name
     for field in fields(Config)
-    if field.type is int and field.name not in ("seed", "permutation_seed")
+    if field.type is int and field.name not in _WHOLE_AT_LEAST_0
 ]
 
 

@@ -90,6 +90,11 @@ class ContinualLearner(ABC):
         loop.check_weights(self.network)
 
     @property
+    def stored_eval(self) -> int:
+        """Numbers of 32 bits that are kept to solve all tasks, once they are learned."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    @property
     def stored_train(self) -> int:
         """Numbers kept beside the network while it is trained, to remember old tasks by."""
         return 0
@@ -99,6 +104,11 @@ class ContinualLearner(ABC):
         learned = task + 1
         everything = learned % self.config.eval_every == 0 or learned == self.config.num_tasks
         return range(0 if everything else task, learned)
+
+    @property
+    def evaluated_together(self) -> int:
+        """How many tasks share one product when they are evaluated."""
+        return evaluation.TASKS_AT_ONCE
 
     def state(self) -> dict:
         """All that a resumed run needs."""
@@ -158,7 +168,7 @@ class ContinualLearner(ABC):
         if not which:
             return None
         R[task, which] = evaluation.evaluate_task_aware(
-            self.network, self.tasks, which.stop, first=which.start
+            self.network, self.tasks, which.stop, which.start, self.evaluated_together
         )
         for scalar in tracking.curves_at(R[task], task):
             tracker.add(*scalar)
@@ -193,6 +203,7 @@ class ContinualLearner(ABC):
             "eval_seconds": seconds["eval"],
             "trainable": sum(p.numel() for p in self.network.parameters()),
             "num_weights": self.config.num_weights,
+            "stored_eval": self.stored_eval,
             "stored_train": self.stored_train,
             "R": runs.matrix_rows(R),
         }

@@ -25,7 +25,11 @@ def accuracy(classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tenso
 
 @torch.no_grad()
 def evaluate_task_aware(
-    network: Network, tasks: PermutedTasks, num_learned: int, first: int = 0
+    network: Network,
+    tasks: PermutedTasks,
+    num_learned: int,
+    first: int = 0,
+    at_once: int = TASKS_AT_ONCE,
 ) -> np.ndarray:
     """Accuracy on each task from `first` to before `num_learned`: [num_learned - first].
 
@@ -35,7 +39,7 @@ def evaluate_task_aware(
     """
     network.eval()
     correct = []
-    for group in torch.arange(first, num_learned).split(TASKS_AT_ONCE):
+    for group in torch.arange(first, num_learned).split(at_once):
         weights = {
             name: value.expand(len(group), *value.shape) if name in network.shared else value
             for name, value in network.weights_of(group).items()

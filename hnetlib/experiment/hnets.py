@@ -19,11 +19,15 @@ def build_hnet(config: Config) -> Hypernetwork:
         hnet = Hypernetwork(
             make_target(config.target, config.num_pixels),
             num_tasks=config.num_tasks,
-            num_chunks=config.num_chunks,
+            num_chunks=config.num_chunks if config.cut == "flat" else 1,
             task_token_dim=config.task_token_dim,
             chunk_token_dim=config.chunk_token_dim,
             hnet_hidden=config.hnet_hidden,
             hnet_activation=config.hnet_activation,
+            generate=config.generate,
+            cut=config.cut_of_target,
+            tokens=config.tokens,
+            frequency=config.frequency or None,
         )
     return hnet.to(config.device)
 

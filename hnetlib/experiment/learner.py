@@ -1,5 +1,10 @@
 """The hypernetwork's way through the tasks: old ones are held by the regulariser."""
 
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
 from torch import Tensor
 
 from hnetlib.experiment import runs
@@ -67,7 +72,7 @@ class Learner(ContinualLearner):
     @property
     def stored_train(self) -> int:
         """The penalty needs a copy of the hypernetwork, or a whole network for each task."""
-        if not self.config.beta:
+        if not self.config.beta or self.config.generator_tasks == 1:
             return 0
         if self.config.snapshot == "before_task":
             return sum(p.numel() for p in self.hnet.parameters())
@@ -76,20 +81,53 @@ class Learner(ContinualLearner):
     def learn(self, task: int, loop: Loop) -> None:
         """Trains on one task; its token is frozen afterwards."""
         config, steps = self.config, self.config.steps(task)
-        order, permutation = self.image_order(task), self.tasks.permutation(task)
+        order, batch = self.image_order(task), self._batches(task)
         # a stream of its own: whatever the penalty draws, the task's batches stay the same
         draws = Draws(seeded_generator(config.seed, task, 1))
         with self.regularizer.learning(task):
-            train = TrainingStep(config, self.hnet, self.regularizer, task)
+            narrow = config.pixels_with_token > 0
+            train = TrainingStep(config, self.hnet, self.regularizer, task, narrow)
 
             def step(number: int) -> dict[str, Tensor]:
-                batch = self.tasks.batch(permutation, order.next())
                 pairs = self.regularizer.draw(draws.generator)
-                task_loss, penalty = train(*batch, pairs, self.rate(number / steps))
+                task_loss, penalty = train(*batch(order.next()), pairs, self.rate(number / steps))
                 return {"train/cross_entropy": task_loss, "train/penalty": penalty}
 
             keep = {"order": order, "draws": draws, "step": train}
             loop(steps, step, keep, first=self.steps_before(task))
+        if task + 1 == config.generator_tasks:
+            self.hnet.freeze_generator()
+
+    def _batches(self, task: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """From indices [B] to a task's images, [B, D] or with its tokens' pixels alone, and labels.
+
+        The pixels that have a token are those that vary most in the task's training images.
+        """
+        permutation, data = self.tasks.permutation(task), self.tasks.data
+        number = self.config.pixels_with_token
+        if not number:
+            return partial(self.tasks.batch, permutation)
+        varied = self.tasks.variation[permutation].argsort(descending=True, stable=True)  # [D]
+        chosen = torch.zeros_like(permutation, dtype=torch.bool).index_fill(
+            0, varied[:number], True
+        )
+        if self.hnet.selections.of(task) is None:
+            self.hnet.select_chunks(task, chosen)
+        images = data.train_images.index_select(1, permutation[chosen])  # [N, U]
+        return lambda indices: (images.index_select(0, indices), data.train_labels[indices])
+
+    @property
+    def stored_eval(self) -> int:
+        """Parameters, which pixels have a token (a bit each), and the start's mean and spread."""
+        hnet = self.hnet
+        bits = hnet.num_chunks * len(hnet.selections.among(range(hnet.num_tasks)))
+        start = 2 * len(hnet.layout) if hnet.tokens == "chunk" else 0
+        return super().stored_eval + math.ceil(bits / 32) + start
+
+    @property
+    def evaluated_together(self) -> int:
+        """Tasks that can't touch each other one by one: then their bytes don't either."""
+        return 1 if self.config.generator_tasks else super().evaluated_together
 
     def state(self) -> dict:
         """The hypernetwork with its tokens, and the regulariser's snapshots."""

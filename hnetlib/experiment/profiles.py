@@ -38,6 +38,20 @@ PAPER_100 = PAPER | {
     "penalty_size": 240,
     "eval_every": 10,
 }
+TOKENS = {
+    "cut": "layers.0.weight:1",
+    "tokens": "chunk",
+    "generator_tasks": 1,
+    "first_task_factor": 8,
+    "steps_per_task": 800,
+    "batch_size": 512,
+    "lr": 1e-3,
+    "head_lr_factor": 20.0,
+    "token_lr_factor": 200.0,
+    "hnet_activation": "sine",
+    "beta": 0.0,
+    "eval_every": 100,
+}
 # Each profile lists what differs from the defaults above, which are those of `laptop-plain`.
 PROFILES: dict[str, dict] = {
     "laptop": LEAST_CHANGE | LAPTOP,
@@ -100,6 +114,33 @@ PROFILES: dict[str, dict] = {
         "hnet_activation": "sine",
         "lr": 3e-3,
         "beta": 0.03,
+    },
+    # Tokens that carry the task: one for each pixel of each task writes its column of the first
+    # layer, by a generator that the first task teaches and nothing moves after. Settings by
+    # report/frontier.py.
+    "tokens-small": TOKENS
+    | {
+        "target": "mlp-160",
+        "task_token_dim": 4,
+        "hnet_hidden": (40,),
+        "pixels_with_token": 380,
+        "frequency": 2.0,
+    },
+    "tokens": TOKENS
+    | {
+        "target": "mlp-300",
+        "task_token_dim": 12,
+        "hnet_hidden": (64,),
+        "pixels_with_token": 500,
+        "frequency": 1.5,
+    },
+    "tokens-large": TOKENS
+    | {
+        "target": "mlp-400",
+        "task_token_dim": 20,
+        "hnet_hidden": (64,),
+        "pixels_with_token": 600,
+        "frequency": 1.0,
     },
 }
 # Where there are a fifteenth of the images, half the steps do: on validation, of the first 60 tasks

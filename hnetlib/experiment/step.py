@@ -35,10 +35,16 @@ class TrainingStep:
     """
 
     def __init__(
-        self, config: Config, hnet: Hypernetwork, regularizer: TaskRegularizer, task: int
+        self,
+        config: Config,
+        hnet: Hypernetwork,
+        regularizer: TaskRegularizer,
+        task: int,
+        narrow: bool = False,
     ) -> None:
+        """`narrow`: images [B, U] have those pixels alone that have a token in this task."""
         self.config, self.hnet, self.regularizer, self.task = config, hnet, regularizer, task
-        self.on_gpu = config.device == "cuda"
+        self.narrow, self.on_gpu = narrow, config.device == "cuda"
         groups = parameter_groups(hnet, [task], config)
         self.rates = [group["lr"] for group in groups]
         fused_adam = partial(torch.optim.Adam, fused=True)
@@ -73,7 +79,11 @@ class TrainingStep:
         hnet, regularizer = self.hnet, self.regularizer
         together = bool(self.beta) and not self.config.look_ahead
         drawn = pairs if together else pairs[:0]
-        weights, penalty = regularizer.weights_and_penalty(drawn)
+        if self.narrow:  # each chunk is a column; no old task is held while generators learn so
+            weights = {hnet.target.pixel_weight: hnet.chunks_of(self.task).T}  # [out, U]
+            penalty = hnet.scale.new_zeros(())
+        else:
+            weights, penalty = regularizer.weights_and_penalty(drawn)
         task_loss = cross_entropy(hnet.run_target(weights, images), labels)
         (task_loss + self.beta * penalty).backward()
         if self.beta and not together:
@@ -151,6 +161,8 @@ def parameter_groups(hnet: Hypernetwork, tasks: Collection[int], config: Config)
     tokens (the maximal update parametrisation says so in general: Yang et al., 2203.03466).
     `head_lr_factor` sets it.
     """
+    if hnet.tokens == "chunk":
+        return _groups_with_tokens(hnet, tasks, config)
     head = list(hnet.output_layer.parameters())
     others = {id(token) for number, token in enumerate(hnet.task_tokens) if number not in tasks}
     others |= {id(parameter) for parameter in head}
@@ -158,3 +170,18 @@ def parameter_groups(hnet: Hypernetwork, tasks: Collection[int], config: Config)
     if config.head_optimizer == "least_change":  # which takes the last layer's steps itself
         return [{"params": rest, "lr": config.lr}]
     return [{"params": head, "lr": config.head_lr}, {"params": rest, "lr": config.lr}]
+
+
+def _groups_with_tokens(hnet: Hypernetwork, tasks: Collection[int], config: Config) -> list[dict]:
+    """The tokens of these tasks and, until the generator is frozen, its layers and all else."""
+    tokens = [hnet.task_tokens[task] for task in tasks]
+    head = list(hnet.output_layer.parameters())
+    others = {id(parameter) for parameter in (*hnet.task_tokens, *head)}
+    rest = [parameter for parameter in hnet.parameters() if id(parameter) not in others]
+    groups = [
+        {"params": tokens, "lr": config.lr * config.token_lr_factor},
+        {"params": head, "lr": config.head_lr},
+        {"params": rest, "lr": config.lr},
+    ]
+    moving = [g | {"params": [p for p in g["params"] if p.requires_grad]} for g in groups]
+    return [group for group in moving if group["params"]]

@@ -66,6 +66,11 @@ class PermutedTasks:
         )
 
     @cached_property
+    def variation(self) -> Tensor:
+        """Standard deviation of each pixel over the unpermuted training images, [D]."""
+        return self.data.train_images.std(0)
+
+    @cached_property
     def lit_eval_pixels(self) -> tuple[Tensor, Tensor]:
         """Which pixels [L] of the unpermuted evaluation images are ever above 0, and just those.
 
