@@ -3,24 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from hnetlib.data import ImageData
-from hnetlib.hypernet import Hypernetwork
-from hnetlib.regularizer import TaskRegularizer
-from hnetlib.streams import (
-    RelabelledTasks,
-    RotatedTasks,
-    SplitTasks,
-    Stream,
-    accuracy_on,
-    drawn_classes,
-)
+from hnetlib.streams import RelabelledTasks, RotatedTasks, SplitTasks, Stream, drawn_classes
 from hnetlib.targets import MLP, ConvLeNet, DepthwiseCNN, PatchTransformer, RowReader
-from hnetlib.tasks import PermutedTasks, seeded_generator
+from hnetlib.tasks import PermutedTasks
 
 
 @dataclass(frozen=True)
@@ -77,37 +65,3 @@ CASES = {
         lambda: RowReader(nn.LSTM, hidden=32, bidirectional=True), "split"
     ),
 }
-
-
-def learn(
-    hnet: Hypernetwork,
-    stream: Stream,
-    *,
-    steps: int,
-    batch_size: int,
-    lr: float,
-    beta: float,
-    seed: int = 0,
-    most: int | None = None,
-) -> np.ndarray:
-    """Learns a stream's tasks in turn; R: accuracy right after training, and a whole last row.
-
-    Accuracy is of the first `most` evaluation images; the other entries of R are NaN.
-    """
-    T = stream.num_tasks
-    R, keep = np.full((T, T), np.nan), TaskRegularizer(hnet, penalty="all")
-    for task in range(T):
-        optimizer = torch.optim.Adam(hnet.parameters_of(task), lr=lr)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        batches = stream.train_batches(task, batch_size, steps, seeded_generator(seed, task))
-        with keep.learning(task):
-            for x, y in batches:
-                logits = hnet.run(x, task=task)[:, : stream.num_classes(task)]
-                loss = cross_entropy(logits, y) + beta * keep.penalty()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-        R[task, task] = accuracy_on(hnet, stream, task, most)
-    R[-1] = [accuracy_on(hnet, stream, task, most) for task in range(T)]
-    return R

@@ -13,8 +13,6 @@ from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from hnetlib.data import ImageData
-from hnetlib.evaluation import accuracy
-from hnetlib.hypernet import Hypernetwork
 from hnetlib.tasks import shuffled_batches
 
 Batch = tuple[Tensor, Tensor]  # inputs [B, ...], labels [B]
@@ -253,22 +251,6 @@ def _one_pass(loader: Iterable, task: int, generator: Generator) -> Iterator[obj
         raise ValueError(f"task {task}: expected batches to train from, got none")
     yield first
     yield from batches
-
-
-@torch.no_grad()
-def accuracy_on(hnet: Hypernetwork, stream: Stream, task: int, most: int | None = None) -> float:
-    """Fraction of a task's evaluation set that its network labels right, of the first `most`.
-
-    Any module, any stream: the task is known, and so are its classes, which share the first logits.
-    """
-    was_training, classes = hnet.training, stream.num_classes(task)
-    inputs, labels = stream.eval_set(task)
-    hnet.eval()
-    right = accuracy(
-        lambda some: hnet.run(some, task=task)[:, :classes], inputs[:most], labels[:most]
-    )
-    hnet.train(was_training)
-    return right
 
 
 def expect_task(stream: Stream, task: int) -> None:

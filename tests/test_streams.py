@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from hnetlib.data import load_data
 from hnetlib.evaluation import accuracy
 from hnetlib.hypernet import Hypernetwork
+from hnetlib.stream_learner import accuracy_on
 from hnetlib.streams import (
     ImageTasks,
     LoaderTasks,
@@ -18,7 +19,6 @@ from hnetlib.streams import (
     RotatedTasks,
     SplitTasks,
     Stream,
-    accuracy_on,
     drawn_classes,
 )
 from hnetlib.tasks import PermutedTasks, seeded_generator
