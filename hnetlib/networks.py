@@ -1,4 +1,4 @@
-"""Networks of many kinds, each with a stream that suits it, and the loop that learns them all."""
+"""The networks of chapter 8: of many kinds, each with a stream that suits it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,15 +9,6 @@ from hnetlib.data import ImageData
 from hnetlib.streams import RelabelledTasks, RotatedTasks, SplitTasks, Stream, drawn_classes
 from hnetlib.targets import MLP, ConvLeNet, DepthwiseCNN, PatchTransformer, RowReader
 from hnetlib.tasks import PermutedTasks
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network, the stream it learns, and which of its parameters are generated."""
-
-    make: Callable[[], nn.Module]
-    stream: str  # one of STREAMS
-    generate: str | tuple[str, ...] = "*"
 
 
 def make_streams(data: ImageData, num_tasks: int, permutation_seed: int = 0) -> dict[str, Stream]:
@@ -51,6 +42,15 @@ def tied_mlp() -> nn.Module:
     network = MLP((784, 100, 100, 100, 10))
     network.layers[4].weight = network.layers[2].weight
     return network
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, the stream it learns, and which of its parameters are generated."""
+
+    make: Callable[[], nn.Module]
+    stream: str  # one of `make_streams`
+    generate: str = "*"
 
 
 CASES = {
