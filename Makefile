@@ -27,10 +27,10 @@ endif
 endif
 ifeq ($(ENV),active)
 PY := python
-SETUP = command -v python >/dev/null || { echo "error: ENV=active, but no python on PATH: activate an environment first" >&2; exit 1; }; python hnetlib/bootstrap.py --active
+SETUP = command -v python >/dev/null || { echo "error: ENV=active, but no python on PATH: activate an environment first" >&2; exit 1; }; python report/bootstrap.py --active
 else
 PY := .venv/bin/python
-SETUP = command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: install Python 3.11 or later, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }; $(PYTHON) hnetlib/bootstrap.py
+SETUP = command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: install Python 3.11 or later, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }; $(PYTHON) report/bootstrap.py
 endif
 
 # Notebooks run in another directory, so a relative place is taken from here.
@@ -51,7 +51,7 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
 BUILD := report/build/$(PROFILE)-$(DATASET)
 EXECUTED := $(NOTEBOOKS:notebooks/%=$(BUILD)/%)
-LIBRARY := $(filter-out hnetlib/bootstrap.py,$(wildcard hnetlib/*.py hnetlib/*.mplstyle)) report/execute.py
+LIBRARY := $(wildcard hnetlib/*.py hnetlib/experiment/*.py hnetlib/*.mplstyle) report/execute.py
 CHOSEN := $(firstword $(filter notebooks/$(NB)_%.ipynb notebooks/0$(NB)_%.ipynb notebooks/$(NB).ipynb,$(NOTEBOOKS)))
 PEER := hypnettorch==0.0.4
 NAMES := $(NOTEBOOKS:notebooks/%.ipynb=%)
@@ -61,7 +61,7 @@ help: ## this list
 	  /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 } \
 	  /^#: / { options = options "  " substr($$0, 4) "\n" } \
 	  END { printf "Options:\n%s", options }' Makefile
-#: PROFILE=laptop       size of the runs: smoke (two minutes), laptop, ... (see hnetlib/profiles.py)
+#: PROFILE=laptop       size of the runs: smoke (two minutes), laptop, ... (see hnetlib/experiment/profiles.py)
 #: DATASET=auto         mnist, mnist5k, or auto: MNIST, 5,000 images of it where it can't be had
 #: JOBS=2               chapters that run at the same time, where there are cores for it
 #: NB=05 PARAMS="..."   for notebook: which one, and parameters as in "-p num_tasks 20 -p beta 0.05"
@@ -78,27 +78,27 @@ setup: ## make or update .venv from requirements.lock (other goals do it when ne
 
 report: ## run every notebook, then make report/build/report.html
 	@$(SETUP) --quiet
-	@dataset=$$($(PY) -m hnetlib.resolve "$(PROFILE)" "$(DATASET)") && \
-	  $(PY) report/estimate.py --profile "$(PROFILE)" --jobs $(JOBS) --threads $(THREADS) --plan "report/build/$(PROFILE)-$$dataset" --pairs $(foreach n,$(NAMES),notebooks/$(n).ipynb report/build/$(PROFILE)-$$dataset/$(n).ipynb) --library $(LIBRARY) && \
+	@dataset=$$($(PY) -m report.resolve "$(PROFILE)" "$(DATASET)") && \
+	  $(PY) -m report.estimate --profile "$(PROFILE)" --jobs $(JOBS) --threads $(THREADS) --plan "report/build/$(PROFILE)-$$dataset" --pairs $(foreach n,$(NAMES),notebooks/$(n).ipynb report/build/$(PROFILE)-$$dataset/$(n).ipynb) --library $(LIBRARY) && \
 	  $(MAKE) --no-print-directory -j$(JOBS) page PROFILE="$(PROFILE)" DATASET="$$dataset"
 
 # Chapters run side by side, each with its share of the cores: small networks gain little from a
 # second thread. The longest starts first; a run that two chapters share is trained by one of them.
 LONGEST := $(filter %/05_regularised.ipynb,$(EXECUTED))
 page: $(LONGEST) $(filter-out $(LONGEST),$(EXECUTED))
-	@$(PY) report/build.py --profile "$(PROFILE)" --dataset "$(DATASET)" --out report/build/report.html $(EXECUTED)
+	@$(PY) -m report.build --profile "$(PROFILE)" --dataset "$(DATASET)" --out report/build/report.html $(EXECUTED)
 	@printf 'The report: %s\n' "$$PWD/report/build/report.html"
 
 # Executed again when its source or the library changed, but not for a change in another notebook.
 $(EXECUTED): $(BUILD)/%.ipynb: notebooks/%.ipynb $(LIBRARY)
-	@$(PY) report/execute.py --named $< $@ -p profile "$(PROFILE)" -p dataset "$(DATASET)" -p threads $(THREADS)
+	@$(PY) -m report.execute --named $< $@ -p profile "$(PROFILE)" -p dataset "$(DATASET)" -p threads $(THREADS)
 
 notebook: ## run one notebook anew: NB=05 PARAMS="-p num_tasks 20 -p beta 0.05"
 	@test -n "$(CHOSEN)" || { echo "error: NB=$(NB): expected one of $(NAMES)" >&2; exit 1; }
 	@$(SETUP) --quiet
-	@$(PY) report/execute.py --check $(CHOSEN) - -p profile - -p dataset - $(PARAMS)
-	@dataset=$$($(PY) -m hnetlib.resolve "$(PROFILE)" "$(DATASET)") && \
-	  $(PY) report/execute.py $(CHOSEN) $(CHOSEN:notebooks/%=report/build/notebook/%) \
+	@$(PY) -m report.execute --check $(CHOSEN) - -p profile - -p dataset - $(PARAMS)
+	@dataset=$$($(PY) -m report.resolve "$(PROFILE)" "$(DATASET)") && \
+	  $(PY) -m report.execute $(CHOSEN) $(CHOSEN:notebooks/%=report/build/notebook/%) \
 	    -p profile "$(PROFILE)" -p dataset "$$dataset" $(PARAMS)
 
 test: ## check style (ruff) and properties (pytest); needs no data and no network
@@ -119,17 +119,17 @@ faults: ## kill training and reports at random instants; they must end as if nev
 
 reference: ## train what the committed results of a profile still lack, and write it down
 	@$(SETUP) --quiet
-	$(PY) report/reference.py --profile "$(PROFILE)"
+	$(PY) -m report.reference --profile "$(PROFILE)"
 
 bench: ## time a training step beside hypnettorch's, which is installed for it
 	@$(SETUP) --quiet
 	@$(PY) -m pip show --quiet hypnettorch || $(PY) -m pip install --quiet --no-deps "$(PEER)"
-	$(PY) -m hnetlib.bench $(BENCH)
+	$(PY) -m report.bench $(BENCH)
 
 peers: ## ten tasks by ours, hypnettorch and Avalanche, which are installed for it
 	@$(SETUP) --quiet
 	@$(PY) -m pip install --quiet --no-deps -r report/peers/requirements.txt
-	$(PY) report/peers/compare.py $(PEERS)
+	$(PY) -m report.peers.compare $(PEERS)
 
 tensorboard: ## show the training logs in a browser, at 127.0.0.1
 	@$(SETUP) --quiet

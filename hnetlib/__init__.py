@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hnetlib.config import Config, make_config
+    from hnetlib.experiment.config import Config, make_config
+    from hnetlib.experiment.hnets import load
     from hnetlib.hypernet import Hypernetwork
     from hnetlib.least_change import LeastChange
-    from hnetlib.pretrained import load
     from hnetlib.regularizer import TaskRegularizer
 
 __all__ = [
@@ -19,12 +19,12 @@ __all__ = [
     "make_config",
 ]
 _HOMES = {
-    "Config": "config",
+    "Config": "experiment.config",
     "Hypernetwork": "hypernet",
     "LeastChange": "least_change",
     "TaskRegularizer": "regularizer",
-    "load": "pretrained",
-    "make_config": "config",
+    "load": "experiment.hnets",
+    "make_config": "experiment.config",
 }
 
 

@@ -1,6 +1,7 @@
 """Every figure of the report, in one style. Functions take results and return a figure."""
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,10 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from hnetlib.hypernet import Hypernetwork
-from hnetlib.paths import PACKAGE
 
 # from matplotlib's own defaults: a matplotlibrc of the reader's must not change the figures
-plt.style.use(["default", str(PACKAGE / "report.mplstyle")])
+plt.style.use(["default", Path(__file__).parent / "report.mplstyle"])
 
 CHANCE = 0.1  # ten classes of about equal size
 SAME_PLACE = 0.05  # of all pixels: pairs of tasks this close in x are averaged together

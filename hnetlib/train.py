@@ -17,14 +17,15 @@ from types import FrameType
 
 import tyro
 
-from hnetlib.config import Config, defaults, resolve_dataset
-from hnetlib.data import DataError
-from hnetlib.learner import train_or_load
-from hnetlib.loop import DivergedError
-from hnetlib.paths import project_root
-from hnetlib.profiles import PROFILES
-from hnetlib.runs import Run, RunError
-from hnetlib.values import say_in_any_locale
+from hnetlib.experiment.config import Config, defaults, resolve_dataset
+from hnetlib.experiment.data import DataError
+from hnetlib.experiment.files import RunError
+from hnetlib.experiment.learner import train_or_load
+from hnetlib.experiment.loop import DivergedError
+from hnetlib.experiment.paths import project_root
+from hnetlib.experiment.profiles import PROFILES
+from hnetlib.experiment.runs import Run
+from hnetlib.experiment.values import say_in_any_locale
 
 GUESSING = 0.15  # accuracy below which ten classes were hardly told apart
 

@@ -1,6 +1,6 @@
 """Executed notebooks in, one self-contained HTML page out.
 
-    python report/build.py --profile laptop --dataset mnist --out report/build/report.html 01.ipynb
+    python -m report.build --profile laptop --dataset mnist --out report/build/report.html 01.ipynb
 
 The page loads nothing: figures, styles and equations are inside it. Beside what the notebooks found
 it shows the committed results of report/reference/: with MNIST at the end, without it first.
@@ -20,13 +20,13 @@ from pathlib import Path
 
 import jinja2
 from bs4 import BeautifulSoup
-from chapter import PageError, read_chapter
 from pygments.formatters import HtmlFormatter
-from results import TEXT, read_results
 
-from hnetlib.paths import reference_dir
-from hnetlib.provenance import commit, hardware
-from hnetlib.values import say_in_any_locale
+from hnetlib.experiment.paths import reference_dir
+from hnetlib.experiment.provenance import commit, hardware
+from hnetlib.experiment.values import say_in_any_locale
+from report.chapter import PageError, read_chapter
+from report.results import TEXT, read_results
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "papermill", "nbconvert")

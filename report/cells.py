@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import jinja2
-from equations import mathml, with_math
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+from report.equations import mathml, with_math
 
 HERE = Path(__file__).resolve().parent
 LONG = 25  # lines of text output beyond which it is folded

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
-from cells import CellsExporter, slug
 
 from hnetlib.notebook import HEADLINE_MIME, PROVENANCE_MIME
+from report.cells import CellsExporter, slug
 
 PROGRESS = re.compile(r"\d+%\||\d+it \[|\d(it/s|s/it)")  # a line of a tqdm bar
 

@@ -1,6 +1,6 @@
 """How long `make report` will take, said before it starts, and what is left as it goes.
 
-    python report/estimate.py --profile laptop --jobs 2 --threads 1 --plan PLAN \\
+    python -m report.estimate --profile laptop --jobs 2 --threads 1 --plan PLAN \\
         --pairs SOURCE EXECUTED ... --library ...
 
 `report/reference/<profile>/times.json` says how long each chapter took in a cold run, and how long
@@ -8,7 +8,7 @@ a training step took on that machine; the same step is timed here, and scales it
 last run in `report/build/` is taken. Chapters that are up to date take no time. The plan is a file
 that report/execute.py reads. `--record` writes times.json after a cold run:
 
-    python report/estimate.py --profile laptop --plan report/build/laptop-mnist5k --record
+    python -m report.estimate --profile laptop --plan report/build/laptop-mnist5k --record
 """
 
 import argparse
@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hnetlib.paths import reference_dir
+from hnetlib.experiment.paths import reference_dir
 
 TIMES = "times.json"
 SECONDS = 1.5  # of timing
@@ -54,9 +54,9 @@ def step_milliseconds(profile: str, threads: int, seconds: float = SECONDS) -> f
     """Median milliseconds of a profile's training step on this machine, ten tasks behind it."""
     import torch  # only when something is timed
 
-    from hnetlib.config import Config, defaults
-    from hnetlib.learner import Learner
-    from hnetlib.step import TrainingStep, prepare_torch
+    from hnetlib.experiment.config import Config, defaults
+    from hnetlib.experiment.learner import Learner
+    from hnetlib.experiment.step import TrainingStep, prepare_torch
 
     config = Config(**defaults(profile, "mnist5k") | {"num_tasks": 11, "threads": threads})
     prepare_torch(config)
@@ -86,8 +86,8 @@ def committed_seconds(profile: str, milliseconds: float) -> dict[str, float]:
 
 def record(profile: str, folder: Path) -> None:
     """Writes times.json from the executed notebooks and the plan in `folder`."""
-    from hnetlib.provenance import provenance
-    from hnetlib.runs import write_json
+    from hnetlib.experiment.files import write_json
+    from hnetlib.experiment.provenance import provenance
 
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     seconds = {name: round(seconds_of(folder / name), 1) for name in plan["expected"]}

@@ -1,6 +1,6 @@
 """Execute one notebook with papermill, with the Python that runs this file.
 
-    python report/execute.py notebooks/05_many.ipynb out/05_many.ipynb -p num_tasks 20 -p beta 0.05
+    python -m report.execute notebooks/05_many.ipynb out/05_many.ipynb -p num_tasks 20 -p beta 0.05
 
 What papermill leaves open is settled here: a parameter that the notebook does not have is an
 error, values keep their types, the output is only there when every cell ran, and the cells' own
@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from hnetlib.values import literal, say_in_any_locale
+from hnetlib.experiment.values import literal, say_in_any_locale
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL = "python3"
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
-    from estimate import left
+    from report.estimate import left
 
     more = left(options.output.parent)
     done = f"{options.source.stem}: done in {_duration(seconds)}, {options.output}"

@@ -1,6 +1,6 @@
 """Accuracy against time: a hundred tasks by `laptop` with fewer and more steps on each.
 
-    python report/pace.py          # what is not recorded yet; can be stopped at any time
+    python -m report.pace          # what is not recorded yet; can be stopped at any time
 
 All on validation, one pair of seed and pixel orders, on a machine that does nothing else: seconds
 count. The settings are those of `laptop`, found at 400 steps, and for few steps also those of
@@ -11,12 +11,11 @@ Writes `report/reference/laptop/pace.json`, one row for each run, as each one la
 import json
 import sys
 
-from study import row_of
-
-from hnetlib import paths
-from hnetlib.config import make_config
-from hnetlib.learner import train_or_load
-from hnetlib.runs import write_json
+from hnetlib.experiment import paths
+from hnetlib.experiment.config import make_config
+from hnetlib.experiment.files import write_json
+from hnetlib.experiment.learner import train_or_load
+from report.study import row_of
 
 RUNS = [("laptop-brief", 40), ("laptop-brief", 100), ("laptop-brief", 200)]
 RUNS += [("laptop", 100), ("laptop", 200), ("laptop", 400), ("laptop", 800)]

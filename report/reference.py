@@ -1,8 +1,8 @@
 """Reference runs: a committed list, trained one after the other, recorded as each one lands.
 
-    python report/reference.py --profile laptop               # all that are not recorded yet
-    python report/reference.py --profile laptop --methods ewc # of these methods alone
-    python report/reference.py --profile laptop --no-train    # only write down what is finished
+    python -m report.reference --profile laptop               # all that are not recorded yet
+    python -m report.reference --profile laptop --methods ewc # of these methods alone
+    python -m report.reference --profile laptop --no-train    # only write down what is finished
 
 Writes `report/reference/<profile>/`: each run's settings, metrics and provenance, `summary.json`
 with one row for each method over its (seed, permutation_seed) pairs, and the figure of the README.
@@ -24,13 +24,16 @@ from pathlib import Path
 
 import numpy as np
 
-from hnetlib import evaluation, paths, plots, pretrained, tracking
-from hnetlib.config import Config, make_config, plain
-from hnetlib.data import load_data
-from hnetlib.learner import load_hnet, train_or_load
-from hnetlib.profiles import BASELINES, BASELINES_OF, MATCHED, MATCHED_SIZE, PROFILES
-from hnetlib.runs import ELSEWHERE, Run, RunError, read_tensors, write_json
-from hnetlib.tasks import PermutedTasks
+from hnetlib import plots
+from hnetlib.experiment import evaluation, hnets, paths, tracking
+from hnetlib.experiment.config import Config, make_config, plain
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.files import RunError, read_tensors, write_json
+from hnetlib.experiment.hnets import load_hnet
+from hnetlib.experiment.learner import train_or_load
+from hnetlib.experiment.profiles import BASELINES, BASELINES_OF, MATCHED, MATCHED_SIZE, PROFILES
+from hnetlib.experiment.runs import ELSEWHERE, Run
+from hnetlib.experiment.tasks import PermutedTasks
 
 THREE, ONE = (0, 1, 2), (0,)  # pairs: seed and permutation_seed are one number
 CONVERGED = {"method": "separate", "steps_per_task": 2000}
@@ -57,7 +60,7 @@ ALL_LOGGED = ("laptop",)  # profiles of whose hypernetwork all pairs have a log
 # Settings that mean nothing to a plain network.
 OF_HNET = ("hnet_hidden", "hnet_activation", "task_token_dim", "chunk_token_dim", "num_chunks")
 OF_HNET += ("head_optimizer", "head_lr_factor", "damping", "beta", "look_ahead")
-OF_HNET += ("penalty", "penalty_size", "snapshot", "snapshot_precision")
+OF_HNET += ("penalty", "penalty_size", "snapshot")
 
 
 def methods_of(profile: str) -> Methods:
@@ -137,16 +140,16 @@ def write_reference_log(recorded_run: dict) -> None:
 def save_half(run: Run) -> float:
     """Keeps the trained hypernetwork in half precision; returns the ACC it then has."""
     config = run.config
-    pretrained.save(load_hnet(run), config)
+    hnets.save(load_hnet(run), config)
     data = load_data(config.dataset, config.split, config.device)
     tasks = PermutedTasks(data, config.num_tasks, config.permutation_seed)
-    loaded = pretrained.load(config.profile)
+    loaded = hnets.load(config.profile)
     return float(evaluation.evaluate_task_aware(loaded, tasks, config.num_tasks).mean())
 
 
 def settings_of(config: dict) -> dict:
     """A recorded run's settings, those it had no name for yet at their defaults."""
-    return Config(**config).as_dict()
+    return Config.of_record(config).as_dict()
 
 
 def what_it_is(method: str, config: dict) -> dict:

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from chapter import PageError
+from report.chapter import PageError
 
 TEXT = ("method", "profile", "commit", "date")  # the other columns are numbers
 

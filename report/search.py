@@ -1,13 +1,13 @@
 """Settings of single profiles: a small search on validation, one setting after the other.
 
-    python report/search.py                          # what is not recorded yet; can be stopped
-    python report/search.py --profile laptop-brief   # of runs with a tenth of the steps
+    python -m report.search                          # what is not recorded yet; can be stopped
+    python -m report.search --profile laptop-brief   # of runs with a tenth of the steps
 
 Each method tries its list of values of one setting, keeps the best accuracy (ACC), and goes on to
 the next; the best of all its runs is what it gets. Methods that learn in sequence do so on 20
 tasks (`published10`: its ten, `original`: 60, `standard`: 40), joint ones on 100 with a fraction of
 the steps. Writes `report/reference/<profile>/search.json`, one row for each run; the winners are
-what `hnetlib/profiles.py` says.
+what `hnetlib/experiment/profiles.py` says.
 """
 
 import argparse
@@ -15,11 +15,11 @@ import json
 import sys
 from pathlib import Path
 
-from hnetlib import paths
-from hnetlib.config import Config, make_config
-from hnetlib.learner import train_or_load
-from hnetlib.profiles import MATCHED_SIZE, WIDE, WIDE_HEADS
-from hnetlib.runs import write_json
+from hnetlib.experiment import paths
+from hnetlib.experiment.config import Config, make_config
+from hnetlib.experiment.files import write_json
+from hnetlib.experiment.learner import train_or_load
+from hnetlib.experiment.profiles import MATCHED_SIZE, WIDE, WIDE_HEADS
 
 SEQUENTIAL = {"num_tasks": 20}
 JOINT = {"num_tasks": 100, "steps_per_task": 40}

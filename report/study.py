@@ -1,6 +1,6 @@
 """The K study: how much of the penalty a step must see, at the same cost for two ways to draw it.
 
-    python report/study.py         # what is not recorded yet; can be stopped at any time
+    python -m report.study         # what is not recorded yet; can be stopped at any time
 
 Kinds `rows` and `tasks`, six sizes each, five betas, all else equal, with the method as the paper
 has it (`laptop-plain`: Adam), on validation. Drawing K tasks costs a step as much as drawing C * K
@@ -16,10 +16,11 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 
-from hnetlib import paths
-from hnetlib.config import Config, make_config
-from hnetlib.learner import train_or_load
-from hnetlib.runs import Run, write_json
+from hnetlib.experiment import paths
+from hnetlib.experiment.config import Config, make_config
+from hnetlib.experiment.files import write_json
+from hnetlib.experiment.learner import train_or_load
+from hnetlib.experiment.runs import Run
 
 NUM_TASKS, STEPS_PER_TASK = 20, 100  # fewer steps than the profile's: a run takes a minute
 TASKS_DRAWN = (1, 2, 4, 6, 8, 16)

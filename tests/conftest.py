@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from hnetlib import mnist_files, paths
-from hnetlib.config import make_config
-from hnetlib.learner import train_or_load
+from hnetlib.experiment import mnist_files, paths
+from hnetlib.experiment.config import make_config
+from hnetlib.experiment.learner import train_or_load
 
 MNIST_IS_HERE = all(mnist_files.place_of(paths.data_dir(), name) for name in mnist_files.FILES)
 

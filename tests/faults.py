@@ -25,9 +25,9 @@ from pathlib import Path
 
 import torch
 
-from hnetlib import loop, paths
-from hnetlib.config import Config, make_config
-from hnetlib.learner import train_or_load
+from hnetlib.experiment import loop, paths
+from hnetlib.experiment.config import Config, make_config
+from hnetlib.experiment.learner import train_or_load
 
 ROOT = paths.PACKAGE.parent
 SECONDS_BETWEEN = 0.02  # checkpoints within a task, so that most kills leave one behind

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from hnetlib.baselines import LEARNERS, JointLearner, SeparateLearner
-from hnetlib.continual import ContinualLearner
-from hnetlib.data import load_data
-from hnetlib.learner import train_or_load
-from hnetlib.tasks import PermutedTasks, seeded_generator, shuffled_batches
+from hnetlib.experiment.baselines import LEARNERS, JointLearner, SeparateLearner
+from hnetlib.experiment.continual import ContinualLearner
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.learner import train_or_load
+from hnetlib.experiment.tasks import PermutedTasks, seeded_generator, shuffled_batches
 
 SETTINGS = {"lr": 1e-2, "steps_per_task": 100, "num_tasks": 4}
 
@@ -16,7 +16,7 @@ SETTINGS = {"lr": 1e-2, "steps_per_task": 100, "num_tasks": 4}
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Every method on four tasks."""
-    from hnetlib.config import make_config
+    from hnetlib.experiment.config import make_config
 
     strengths = {"ewc": 30.0, "ewc-multihead": 300.0, "si": 5.0, "si-multihead": 5.0}
     place = tmp_path_factory.mktemp("baselines")
@@ -97,7 +97,7 @@ def test_separate_is_each_network_on_its_own_task(tiny):
 
 def test_a_joint_batch_shows_drawn_tasks_their_own_order(tiny, monkeypatch):
     """The images a joint method runs are whole images of the data, in the drawn tasks' orders."""
-    import hnetlib.baselines as module
+    import hnetlib.experiment.baselines as module
 
     config = tiny(method="joint-plain", num_tasks=5, tasks_per_batch=2, steps_per_task=3)
     tasks = PermutedTasks(load_data("mnist5k"), 5)
@@ -121,8 +121,8 @@ def test_a_joint_batch_shows_drawn_tasks_their_own_order(tiny, monkeypatch):
 def test_every_method_has_its_learner():
     from typing import get_args
 
-    from hnetlib.config import Method
-    from hnetlib.learner import learner_class
+    from hnetlib.experiment.config import Method
+    from hnetlib.experiment.learner import learner_class
 
     for method in get_args(Method):
         assert issubclass(learner_class(method), ContinualLearner)

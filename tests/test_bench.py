@@ -5,7 +5,8 @@ import tomllib
 
 import pytest
 
-from hnetlib import bench, paths, peers
+from hnetlib.experiment import paths
+from report import bench, bench_peer
 
 
 def row(old_tasks, library, penalty, ms):
@@ -54,9 +55,9 @@ def test_measures_every_penalty_without_the_peer(tmp_path, capsys):
 
 def test_the_peer_is_named_with_the_fix_where_it_is_missing(monkeypatch, capsys, tmp_path):
     def missing(name):
-        raise peers.importlib.metadata.PackageNotFoundError(name)
+        raise bench_peer.importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(peers.importlib.metadata, "version", missing)
+    monkeypatch.setattr(bench_peer.importlib.metadata, "version", missing)
     assert bench.main(["--out", str(tmp_path / "bench.json")]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "expected version 0.0.4, found none" in line
@@ -67,11 +68,11 @@ def test_the_peer_is_named_with_the_fix_where_it_is_missing(monkeypatch, capsys,
 def test_one_version_of_the_peer_everywhere():
     root = paths.PACKAGE.parent
     project = tomllib.loads((root / "pyproject.toml").read_text())
-    wanted = f"hypnettorch=={peers.HYPNETTORCH}"
+    wanted = f"hypnettorch=={bench_peer.HYPNETTORCH}"
     assert wanted in project["project"]["optional-dependencies"]["bench"]
     assert f"PEER := {wanted}" in (root / "Makefile").read_text()
 
 
 def test_both_libraries_compute_the_same_penalty():
     pytest.importorskip("hypnettorch")
-    assert "gradients too" in peers.check_same_penalty()
+    assert "gradients too" in bench_peer.check_same_penalty()

@@ -4,8 +4,8 @@ from dataclasses import fields
 
 import pytest
 
-from hnetlib.config import Config, defaults, make_config
-from hnetlib.profiles import PROFILES
+from hnetlib.experiment.config import Config, defaults, make_config
+from hnetlib.experiment.profiles import PROFILES
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -78,7 +78,7 @@ def test_wrong_settings_stop_before_data_is_looked_for(monkeypatch):
     def look_for_data(name):
         raise AssertionError("looked for data")
 
-    monkeypatch.setattr("hnetlib.data.resolve_dataset", look_for_data)
+    monkeypatch.setattr("hnetlib.experiment.data.resolve_dataset", look_for_data)
     with pytest.raises(ValueError, match="num_tasks"):
         make_config("laptop", "auto", num_tasks=0)
 

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import torch
 
-from hnetlib import data, mnist_files
-from hnetlib.data import DataError, ImageData, load_data, resolve_dataset
-from hnetlib.paths import data_dir
-from hnetlib.resolve import main
+from hnetlib.experiment import data, mnist_files
+from hnetlib.experiment.data import DataError, ImageData, load_data, resolve_dataset
+from hnetlib.experiment.paths import data_dir
+from report.resolve import main
 
 FIRST_FILE = "train-images-idx3-ubyte"
 
@@ -424,7 +424,7 @@ def test_page_instead_of_an_archive_is_no_mirror(place, archives, mirror, monkey
 
 def test_cli_prints_the_name_alone():
     done = subprocess.run(
-        [sys.executable, "-m", "hnetlib.resolve", "laptop", "mnist5k"],
+        [sys.executable, "-m", "report.resolve", "laptop", "mnist5k"],
         capture_output=True,
         text=True,
     )

@@ -2,15 +2,10 @@
 
 import json
 import os
-import sys
 
 import pytest
 
-from hnetlib import paths
-
-sys.path.insert(0, str(paths.PACKAGE.parent / "report"))
-
-import estimate
+from report import estimate
 
 
 @pytest.fixture

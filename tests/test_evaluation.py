@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from hnetlib import evaluation
-from hnetlib.data import load_data
+from hnetlib.experiment import evaluation
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.learner import train_or_load
+from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.hypernet import Hypernetwork
-from hnetlib.learner import train_or_load
 from hnetlib.targets import MLP, ConvLeNet
-from hnetlib.tasks import PermutedTasks
 
 nan = float("nan")
 R = np.array([[0.9, nan, nan], [0.8, 0.7, nan], [0.6, 0.75, 0.5]])

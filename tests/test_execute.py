@@ -11,17 +11,16 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "report"))
-
-from execute import (  # noqa: E402
+from report.execute import (
     NamedLines,
     NotebookError,
     check_parameters,
     known_parameters,
 )
 
-from hnetlib.values import literal  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
+
+from hnetlib.experiment.values import literal  # noqa: E402
 
 PARAMETERS = (
     "count = 1\nrate: float = 0.5  # of something\nflag = None\nname = 'x'\nsizes = (3,\n 4)"
@@ -39,7 +38,7 @@ def write(path: Path, *sources: str) -> Path:
 
 def execute(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, ROOT / "report" / "execute.py", *map(str, arguments)],
+        [sys.executable, "-m", "report.execute", *map(str, arguments)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

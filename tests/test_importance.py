@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from hnetlib import importance
-from hnetlib.importance import SI, Importance, OnlineEWC, fisher_diagonal
-from hnetlib.plain import PlainNetwork
+from hnetlib.experiment import importance
+from hnetlib.experiment.importance import SI, Importance, OnlineEWC, fisher_diagonal
+from hnetlib.experiment.plain import PlainNetwork
 from hnetlib.targets import MLP, ConvLeNet
 
 

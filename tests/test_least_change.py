@@ -5,14 +5,14 @@ import copy
 import pytest
 import torch
 
-from hnetlib.data import load_data
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.learner import Learner
+from hnetlib.experiment.step import TrainingStep
+from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.hypernet import Hypernetwork
-from hnetlib.learner import Learner
 from hnetlib.least_change import LeastChange
 from hnetlib.regularizer import TaskRegularizer
-from hnetlib.step import TrainingStep
 from hnetlib.targets import MLP
-from hnetlib.tasks import PermutedTasks
 
 OLD_TASKS, CHUNKS, UNITS = 3, 4, 9
 

@@ -8,7 +8,7 @@ import sys
 import nbformat
 import pytest
 
-from hnetlib import paths
+from hnetlib.experiment import paths
 
 ROOT = paths.PACKAGE.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -25,7 +25,7 @@ def call(built, *arguments):
         "HNETLIB_RUNS": str(built / "runs"),
         "HNETLIB_LOGS": str(built / "logs"),
     }
-    command = [sys.executable, *map(str, arguments)]
+    command = [sys.executable, "-m", *map(str, arguments)]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
 
 
@@ -33,7 +33,7 @@ def call(built, *arguments):
 @pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_at_smoke_size(source, built):
     parameters = ("-p", "profile", "smoke", "-p", "dataset", "mnist5k", "-p", "threads", "1")
-    done = call(built, "report/execute.py", source, built / source.name, *parameters)
+    done = call(built, "report.execute", source, built / source.name, *parameters)
     assert done.returncode == 0, done.stderr
     notebook = nbformat.read(built / source.name, as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
@@ -70,7 +70,7 @@ def test_the_page_is_made_of_all_of_them(built):
         pytest.skip("needs the executed notebooks of this session's other tests")
     page = built / "report.html"
     done = call(
-        built, "report/build.py", "--profile", "smoke", "--dataset", "mnist5k", "--out", page,
+        built, "report.build", "--profile", "smoke", "--dataset", "mnist5k", "--out", page,
         *executed,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_wrong_settings_stop_a_notebook_in_one_line(built):
     ):
         source = ROOT / "notebooks" / "05_regularised.ipynb"
         arguments = (source, built / "wrong.ipynb", "-p", "profile", "smoke", "-p", *parameter)
-        done = call(built, "report/execute.py", *arguments)
+        done = call(built, "report.execute", *arguments)
         assert done.returncode == 1
         (line,) = done.stderr.strip().splitlines()
         assert message in line

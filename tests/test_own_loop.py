@@ -1,29 +1,11 @@
 """Hypernetwork and penalty in a training loop of one's own, without learner, config or runs."""
 
-import ast
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-import hnetlib
 from hnetlib import Hypernetwork, LeastChange, TaskRegularizer
-
-METHOD = {
-    "checks",
-    "chunks",
-    "generated",
-    "hypernet",
-    "layers",
-    "least_change",
-    "regularizer",
-    "skeleton",
-    "snapshots",
-    "squares",
-    "targets",
-}
 
 
 def two_tasks():
@@ -100,26 +82,3 @@ def test_one_optimizer_for_all_tasks_and_one_pass_for_weights_and_penalty():
                 loss.backward()
                 optimizer.step()
     assert min(accuracies(hnet, stream)) > 0.95
-
-
-def imports(module):
-    """What a module of the package imports of it."""
-    tree = ast.parse((Path(hnetlib.__file__).parent / f"{module}.py").read_text())
-    names = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-    return {name.split(".")[1] for name in names if name.startswith("hnetlib.")}
-
-
-def test_the_method_imports_nothing_of_the_experiment_and_goes_in_no_circle():
-    assert {"config", "runs"} <= imports("learner"), "or this test would see nothing"
-    left = {module: imports(module) for module in METHOD}
-    for module, needs in left.items():
-        assert needs <= METHOD, f"{module} imports {sorted(needs - METHOD)}"
-    while left:
-        free = {module for module, needs in left.items() if not needs & left.keys()}
-        assert free, f"in a circle: {sorted(left)}"
-        left = {module: needs for module, needs in left.items() if module not in free}

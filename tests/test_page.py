@@ -4,7 +4,6 @@ import io
 import os
 import re
 import subprocess
-import sys
 from contextlib import redirect_stderr, redirect_stdout
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -16,10 +15,9 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from hnetlib import notebook as shown
+from report import build
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "report"))
-import build  # noqa: E402
 
 FIRST = [
     new_markdown_cell("# 01. One task\n\nHow? See [the end](#Summary), [next](05_many.ipynb)."),

@@ -13,8 +13,8 @@ import nbformat
 import pytest
 import torch
 
-from hnetlib import learner, paths
-from hnetlib.values import literal
+from hnetlib.experiment import learner, paths
+from hnetlib.experiment.values import literal
 
 ROOT = paths.PACKAGE.parent
 SMALL = {"profile": "smoke", "dataset": "mnist5k", "threads": 1}
@@ -263,7 +263,7 @@ def test_a_text_is_what_it_spells(text, value):
 @pytest.mark.slow
 def test_a_profile_that_evaluates_rarely_shows_no_nan(number, monkeypatch):
     """R is shown whole: every task is evaluated after every task, whatever the profile says."""
-    from hnetlib.profiles import PROFILES
+    from hnetlib.experiment.profiles import PROFILES
 
     said = []
     monkeypatch.setitem(PROFILES, "smoke", PROFILES["smoke"] | {"eval_every": 2})

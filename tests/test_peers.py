@@ -3,23 +3,16 @@
 import ast
 import importlib.util
 import json
-import sys
 import tomllib
 
 import pytest
 
-from hnetlib import paths
-from hnetlib.config import make_config
+from hnetlib.experiment import paths
+from hnetlib.experiment.config import make_config
+from report.peers import alone, choose, compare, lines, paper10, stream
 
 ROOT = paths.PACKAGE.parent
-sys.path.insert(0, str(ROOT / "report" / "peers"))
 
-import alone  # noqa: E402
-import choose  # noqa: E402
-import compare  # noqa: E402
-import lines  # noqa: E402
-import paper10  # noqa: E402
-import stream  # noqa: E402
 
 OURS = ("ours", "ours_plain")
 TINY = {"dataset": "mnist5k", "num_tasks": 2, "steps": 60, "batch_size": 64}

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from hnetlib import evaluation
-from hnetlib.data import load_data
-from hnetlib.plain import PlainNetwork, build_plain, run_tasks
+from hnetlib.experiment import evaluation
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.plain import PlainNetwork, build_plain, run_tasks
+from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.targets import MLP
-from hnetlib.tasks import PermutedTasks
 
 SIZES = (6, 5, 4)
 

@@ -1,17 +1,15 @@
 """The committed results: summary, runs and README say the same."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from hnetlib import data, evaluation, paths, profiles, tracking
-from hnetlib.config import Config, defaults
-from hnetlib.learner import train_or_load
+from hnetlib.experiment import data, evaluation, paths, profiles, tracking
+from hnetlib.experiment.config import Config, defaults
+from hnetlib.experiment.learner import train_or_load
 
 ROOT = paths.PACKAGE.parent
-sys.path.insert(0, str(ROOT / "report"))
 REFERENCE = ROOT / "report" / "reference" / "laptop"
 ROWS = json.loads((REFERENCE / "summary.json").read_text())
 
@@ -66,7 +64,7 @@ def test_the_readme_quotes_the_summary():
 @pytest.fixture
 def small_reference(monkeypatch, tmp_path, tiny):
     """The script that makes the reference, on two tiny runs and into a directory of its own."""
-    import reference
+    from report import reference
 
     def planned(profile):
         for seed in (0, 1):
@@ -137,7 +135,7 @@ def test_methods_without_an_order_have_a_row_without_what_needs_one(
 
 @pytest.mark.parametrize("profile", ["laptop", "laptop-brief", "published10", "original"])
 def test_methods_start_from_the_winners_of_the_search(profile):
-    import search
+    from report import search
 
     place = paths.reference_dir(profile) / "search.json"
     recorded = json.loads(place.read_text())

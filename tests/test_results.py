@@ -1,7 +1,6 @@
 """The committed results on the page: where they stand, and that they are what is committed."""
 
 import json
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,13 +8,12 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from hnetlib import paths
+from hnetlib.experiment import paths
 from hnetlib.notebook import HEADLINE_MIME
+from report import build
+from report.chapter import PageError
 
 ROOT = paths.PACKAGE.parent
-sys.path.insert(0, str(ROOT / "report"))
-import build  # noqa: E402
-from chapter import PageError  # noqa: E402
 
 ROW = {
     "method": "hnet",

@@ -1,6 +1,5 @@
 """Runs: the same bytes each time, resumed as if never stopped, kept apart when they differ."""
 
-import ast
 import dataclasses
 import json
 import threading
@@ -10,10 +9,11 @@ import pytest
 import torch
 from conftest import without_times
 
-from hnetlib import paths, runs
-from hnetlib.data import load_data
-from hnetlib.learner import Learner, load_hnet, train_or_load
-from hnetlib.tasks import PermutedTasks
+from hnetlib.experiment import paths, runs
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.hnets import load_hnet
+from hnetlib.experiment.learner import Learner, train_or_load
+from hnetlib.experiment.tasks import PermutedTasks
 
 
 def test_learns_keeps_and_reports(tiny):
@@ -114,40 +114,12 @@ def test_a_finished_run_is_found_whatever_threads_device_or_name_of_its_settings
         assert (found.directory, found.results) == (done.directory, done.results)
 
 
-def test_every_module_that_computes_is_in_the_hash():
-    """What learners import and is not in it can't change a result, for the reason given."""
-    reasons = {
-        "paths": "where files are",
-        "profiles": "what it says is in the config",
-        "progress": "prints",
-        "provenance": "says where",
-        "runs": "keeps what others computed",
-        "values": "reads settings as they are typed",
-        "tracking": "logs",
-        "events": "logs",
-    }
-    reached, waiting = set(), ["learner", "baselines"]
-    while waiting:
-        module = waiting.pop()
-        if module in reached:
-            continue
-        reached.add(module)
-        source = (paths.PACKAGE / f"{module}.py").read_text()
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hnetlib"):
-                names = [node.module.partition(".")[2]] if "." in node.module else []
-                names = names or [name.name for name in node.names]
-                waiting += [n for n in names if (paths.PACKAGE / f"{n}.py").is_file()]
-    assert reached - set(reasons) <= set(runs.NUMERIC_MODULES)
-    assert set(runs.NUMERIC_MODULES) <= reached, "named but not used"
-
-
 def test_the_code_hash_sees_code_and_not_comments(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "PACKAGE", tmp_path)
 
     def hash_of(source):
         (tmp_path / "module.py").write_text(source)
-        return runs.code_hash(("module",))
+        return runs.code_hash()
 
     plain = hash_of("def f(x):\n    return x + 1\n")
     assert hash_of('def f(x):\n    """Says."""\n    # why\n    return x + 1\n') == plain

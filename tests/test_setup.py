@@ -14,7 +14,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
-from hnetlib import bootstrap
+from report import bootstrap
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = (ROOT / "requirements.lock").read_text().splitlines()
@@ -23,7 +23,9 @@ PIN = re.compile(r"^[a-z0-9-]+==[0-9][\w.]*( ; [\w.'<>=! ()*-]+)?$")
 
 def direct_dependencies() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    lines = project["project"]["dependencies"] + project["dependency-groups"]["test"]
+    lines = project["project"]["dependencies"]
+    lines += project["project"]["optional-dependencies"]["report"]
+    lines += project["dependency-groups"]["test"]
     return [re.split(r"[^\w-]", line)[0] for line in lines]
 
 
@@ -64,11 +66,11 @@ def test_environment_yml_allows_the_pythons_that_setup_allows():
 
 
 def test_bootstrap_can_be_parsed_by_an_old_python():
-    ast.parse((ROOT / "hnetlib" / "bootstrap.py").read_text(), feature_version=(3, 6))
+    ast.parse((ROOT / "report" / "bootstrap.py").read_text(), feature_version=(3, 6))
 
 
 def test_bootstrap_imports_the_standard_library_only():
-    tree = ast.parse((ROOT / "hnetlib" / "bootstrap.py").read_text())
+    tree = ast.parse((ROOT / "report" / "bootstrap.py").read_text())
     modules = {
         name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
     }
@@ -170,17 +172,18 @@ def write_notebook(folder: Path, name: str, *more: str) -> None:
 @pytest.fixture
 def project(tmp_path):
     folder = tmp_path / "a project"  # with a space in its path
-    for name in ("hnetlib", "report", "notebooks"):
+    for name in ("hnetlib/experiment", "report", "notebooks"):
         (folder / name).mkdir(parents=True)
-    copied = [f"hnetlib/{name}.py" for name in ("bootstrap", "paths", "values")]
-    copied += ["report/execute.py", "report/estimate.py"]
+    copied = [f"hnetlib/experiment/{name}.py" for name in ("paths", "values")]
+    copied += [f"report/{name}.py" for name in ("bootstrap", "execute", "estimate")]
     for name in ("Makefile", "pyproject.toml", *copied):
         shutil.copy(ROOT / name, folder / name)
-    (folder / "hnetlib" / "__init__.py").touch()
+    for package in ("hnetlib", "hnetlib/experiment", "report"):
+        (folder / package / "__init__.py").touch()
     estimate = folder / "report" / "estimate.py"  # without a library there is no step to time
     timed = "def step_milliseconds(*_):\n    return 1.0\n\n\nif __name__"
     estimate.write_text(estimate.read_text().replace("if __name__", timed))
-    (folder / "hnetlib" / "resolve.py").write_text(RESOLVE)
+    (folder / "report" / "resolve.py").write_text(RESOLVE)
     (folder / "report" / "build.py").write_text(PAGE)
     write_notebook(folder, "01_one")
     write_notebook(folder, "05_five")

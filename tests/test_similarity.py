@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from hnetlib.data import load_data
-from hnetlib.evaluation import accuracy, evaluate_task_aware
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.evaluation import accuracy, evaluate_task_aware
+from hnetlib.experiment.similarity import SimilarTasks, rank_correlation
+from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.hypernet import Hypernetwork
-from hnetlib.similarity import SimilarTasks, rank_correlation
 from hnetlib.targets import MLP
-from hnetlib.tasks import PermutedTasks
 
 MOVED = (0, 0, 0.1, 0.1, 0.5, 1)
 

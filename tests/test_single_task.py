@@ -2,8 +2,8 @@
 
 import torch
 
-from hnetlib.data import load_data
-from hnetlib.single_task import fit
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.loop import fit
 from hnetlib.targets import make_target
 
 

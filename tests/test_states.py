@@ -15,10 +15,10 @@ import pytest
 import torch
 from conftest import without_times
 
-from hnetlib import learner, paths, pretrained, runs, tracking
-from hnetlib.config import make_config
-from hnetlib.learner import Learner, train_or_load
-from hnetlib.loop import DivergedError
+from hnetlib.experiment import files, hnets, learner, paths, runs, tracking
+from hnetlib.experiment.config import make_config
+from hnetlib.experiment.learner import Learner, train_or_load
+from hnetlib.experiment.loop import DivergedError
 from hnetlib.train import main
 
 ROOT = paths.PACKAGE.parent
@@ -143,7 +143,7 @@ def test_results_that_are_not_whole_are_not_results(stage, capsys, content):
     results = run.results
     (run.directory / "metrics.json").write_text(content)
     assert not run.finished
-    with pytest.raises(runs.RunError, match=r"metrics.json: expected a finished run's results"):
+    with pytest.raises(files.RunError, match=r"metrics.json: expected a finished run's results"):
         _ = run.results
     assert main(QUICK) == 0
     assert "metrics.json is not used: results that are not whole" in one_line(capsys)
@@ -209,7 +209,7 @@ def test_a_disk_that_refuses_is_named_and_nothing_is_lost(
     tmp_path, monkeypatch, capsys, number, when
 ):
     allowed = 0 if when == "before" else 4  # config, provenance, two checkpoints
-    real, written = runs._write, []
+    real, written = files._write, []
 
     def refuse(path, content):
         written.append(path)
@@ -218,13 +218,13 @@ def test_a_disk_that_refuses_is_named_and_nothing_is_lost(
             raise OSError(number, os.strerror(number), str(path))
         real(path, content)
 
-    monkeypatch.setattr(runs, "_write", refuse)
+    monkeypatch.setattr(files, "_write", refuse)
     assert main(QUICK) == 1
     line = one_line(capsys)
     assert os.strerror(number) in line
     assert line.startswith(f"error: {paths.runs_dir()}")
     assert not list(paths.runs_dir().glob("*/*.part")), "a half-written side file stays"
-    monkeypatch.setattr(runs, "_write", real)
+    monkeypatch.setattr(files, "_write", real)
     if when == "during":
         (directory,) = paths.runs_dir().iterdir()
         assert torch.load(directory / "checkpoint.pt", weights_only=True)["num_learned"] == 2
@@ -269,7 +269,7 @@ def test_a_file_system_without_locks_trains_all_the_same(monkeypatch, capsys, er
 
 def test_nan_is_null_in_json(tmp_path):
     content = {"a": float("nan"), "b": [np.float64("inf"), np.int64(3)], "c": {"d": -np.inf}}
-    runs.write_json(tmp_path / "x.json", content)
+    files.write_json(tmp_path / "x.json", content)
     found = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
     assert found == {"a": None, "b": [None, 3], "c": {"d": None}}
 
@@ -354,8 +354,8 @@ def test_a_damaged_trained_hypernetwork_is_named(tmp_path, monkeypatch, damage):
     place.parent.mkdir()
     shutil.copy(ROOT / "report" / "reference" / "laptop" / "hnet.pt", place)
     damage(place)
-    with pytest.raises((FileNotFoundError, runs.RunError), match=r"hnet.pt|got 'laptop'") as error:
-        pretrained.load("laptop")
+    with pytest.raises((FileNotFoundError, files.RunError), match=r"hnet.pt|got 'laptop'") as error:
+        hnets.load("laptop")
     assert "\n" not in str(error.value)
 
 
@@ -366,8 +366,7 @@ def test_a_damaged_trained_hypernetwork_is_named(tmp_path, monkeypatch, damage):
     "place", ["/dev/null/x/out.ipynb", "/proc/none/out.ipynb", "{file}/x.ipynb"]
 )
 def test_a_chapter_that_cannot_be_written_is_one_line(tmp_path, capsys, place):
-    sys.path.insert(0, str(ROOT / "report"))
-    import execute
+    from report import execute
 
     (tmp_path / "file").touch()
     source = ROOT / "notebooks" / "01_single_task.ipynb"
@@ -377,8 +376,7 @@ def test_a_chapter_that_cannot_be_written_is_one_line(tmp_path, capsys, place):
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '[{"dataset": "mnist"}]', "[1]", "\0"])
 def test_committed_results_that_cannot_be_read_are_named(tmp_path, content):
-    sys.path.insert(0, str(ROOT / "report"))
-    import results
+    from report import results
 
     summary = tmp_path / "laptop" / "summary.json"
     summary.parent.mkdir()

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from hnetlib import data, paths, pretrained, runs
-from hnetlib.learner import Learner, load_hnet, train_or_load
+from hnetlib.experiment import data, files, hnets, paths, runs, tracking
+from hnetlib.experiment.hnets import load_hnet
+from hnetlib.experiment.learner import Learner, train_or_load
 from hnetlib.train import main
 
 ROOT = paths.PACKAGE.parent
-sys.path.insert(0, str(ROOT / "report"))
 QUICK = ["--profile", "smoke-plain", "--threads", "1", "--steps_per_task", "10"]
 
 
@@ -34,7 +34,7 @@ def test_the_network_of_a_finished_run_is_its_last_or_an_error(done, damage):
     """The checkpoint before the last lacks a task: its network is not that of the results."""
     load_hnet(done)
     damage(done.directory / "checkpoint.pt")
-    with pytest.raises(runs.RunError, match="not its trained network any more"):
+    with pytest.raises(files.RunError, match="not its trained network any more"):
         load_hnet(done)
     assert done.finished
     assert (done.directory / "checkpoint.previous.pt").exists()
@@ -98,12 +98,10 @@ def test_side_files_of_killed_processes_go(done):
 
 
 def test_a_full_disk_of_logs_is_named(tmp_path, monkeypatch, capsys):
-    from hnetlib import events
-
     def refuse(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(events.RecordWriter, "write", refuse)
+    monkeypatch.setattr(tracking.RecordWriter, "write", refuse)
     assert main(QUICK) == 1
     line = one_line(capsys)
     assert line.startswith("error: [Errno 28] No space left on device: ")
@@ -138,8 +136,8 @@ def test_another_damage_of_a_trained_hypernetwork_is_named(tmp_path, monkeypatch
     else:
         kept["config"]["num_tasks"] = 3
         torch.save({"keys": {"x": 1}, "shapes": kept}.get(flaw, [1]), place)
-    with pytest.raises(runs.RunError, match=r"hnet.pt is damaged: get it again"):
-        pretrained.load("laptop")
+    with pytest.raises(files.RunError, match=r"hnet.pt is damaged: get it again"):
+        hnets.load("laptop")
 
 
 NO_NOTEBOOKS = [
@@ -153,7 +151,7 @@ NO_NOTEBOOKS = [
 
 @pytest.mark.parametrize("content", NO_NOTEBOOKS)
 def test_what_is_json_and_no_notebook_is_named(tmp_path, capsys, content):
-    import execute
+    from report import execute
 
     source = tmp_path / "01_a.ipynb"
     source.write_text(content)
@@ -163,7 +161,7 @@ def test_what_is_json_and_no_notebook_is_named(tmp_path, capsys, content):
 
 
 def test_half_a_notebook_of_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
-    import execute
+    from report import execute
 
     source, output = tmp_path / "01_a.ipynb", tmp_path / "out.ipynb"
     source.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
@@ -180,7 +178,7 @@ def test_half_a_notebook_of_a_full_disk_is_one_line(tmp_path, monkeypatch, capsy
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null", '{"method": "x", "config": {}}'])
 def test_a_recorded_run_that_cannot_be_read_is_named(tmp_path, monkeypatch, capsys, content):
-    import reference
+    from report import reference
 
     monkeypatch.setattr(reference, "planned", lambda profile: iter(()))
     monkeypatch.setattr(reference, "load_data", lambda *_: data.load_data("mnist5k"))
@@ -208,12 +206,12 @@ def test_letters_that_the_locale_lacks_stop_no_chapter_and_no_page(tmp_path):
     place = tmp_path / "ü"
     page = ["--profile", "smoke", "--dataset", "mnist5k", "--out", place / "r.html"]
     commands = [
-        ["execute.py", executed(tmp_path), place / "01_a.ipynb"],
-        ["build.py", *page, place / "01_a.ipynb"],
+        ["report.execute", executed(tmp_path), place / "01_a.ipynb"],
+        ["report.build", *page, place / "01_a.ipynb"],
     ]
     for name, *arguments in commands:
         done = subprocess.run(
-            [sys.executable, ROOT / "report" / name, *arguments], env=ascii, capture_output=True
+            [sys.executable, "-m", name, *arguments], env=ascii, capture_output=True
         )
         assert done.returncode == 0, done.stderr
         assert b"Traceback" not in done.stderr

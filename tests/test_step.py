@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from hnetlib.data import load_data
-from hnetlib.learner import Learner, load_hnet, train_or_load
-from hnetlib.step import TrainingStep
-from hnetlib.tasks import PermutedTasks
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.hnets import load_hnet
+from hnetlib.experiment.learner import Learner, train_or_load
+from hnetlib.experiment.step import TrainingStep
+from hnetlib.experiment.tasks import PermutedTasks
 
 RATE = 0.8
 

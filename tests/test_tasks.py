@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hnetlib.data import load_data
-from hnetlib.tasks import PermutedTasks, seeded_generator, shuffled_batches
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.tasks import PermutedTasks, seeded_generator, shuffled_batches
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import io
 import json
 import socket
-import sys
 
 import numpy as np
 import pytest
@@ -13,13 +12,12 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from hnetlib import paths, runs, tracking
-from hnetlib.learner import train_or_load
+from hnetlib.experiment import paths, runs, tracking
+from hnetlib.experiment.learner import train_or_load
+from report import reference
 
 ROOT = paths.PACKAGE.parent
-sys.path.insert(0, str(ROOT / "report"))
 
-import reference  # noqa: E402
 
 RECORDED = sorted((ROOT / "report" / "reference").glob("*/runs/*.json"))
 LOGGED = [file for file in RECORDED if reference.is_logged(json.loads(file.read_text()))]

@@ -4,8 +4,8 @@ from dataclasses import fields
 
 import pytest
 
-from hnetlib.config import Config
-from hnetlib.profiles import BASELINES
+from hnetlib.experiment.config import Config
+from hnetlib.experiment.profiles import BASELINES
 from hnetlib.train import main, parse
 
 
@@ -55,7 +55,7 @@ def test_a_method_starts_from_what_was_chosen_for_it(capsys):
 def test_trains_and_logs_what_it_reports(capsys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from hnetlib.learner import train_or_load
+    from hnetlib.experiment.learner import train_or_load
 
     arguments = ["--profile", "smoke", "--threads", "1", "--steps_per_task", "20"]
     assert main(arguments) == 0

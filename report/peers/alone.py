@@ -10,8 +10,8 @@ HERE = Path(__file__).resolve().parent
 
 def run_alone(script: str, asked: dict) -> dict:
     """What `stream.measure` found; RuntimeError with the last line of what went wrong."""
-    command = [sys.executable, str(HERE / "stream.py"), script, json.dumps(asked)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "report.peers.stream", script, json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parents[1])
     if done.returncode:
         last = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise RuntimeError(f"{script}: {last}")

@@ -1,6 +1,6 @@
 """How the peers' settings were chosen: short runs on validation images, other pixel orders.
 
-    python report/peers/choose.py avalanche_ewc        # one script's grid; without a name: all
+    python -m report.peers.choose avalanche_ewc        # one script's grid; without a name: all
 
 Each run learns a few tasks with every combination of its grid, and is written down as it lands in
 `report/reference/laptop/peers_search.json`; one that is there already is not made again. The best
@@ -12,10 +12,9 @@ import itertools
 import json
 import sys
 
-from alone import run_alone
-
-from hnetlib.paths import reference_dir
-from hnetlib.runs import write_json
+from hnetlib.experiment.files import write_json
+from hnetlib.experiment.paths import reference_dir
+from report.peers.alone import run_alone
 
 VALIDATION = {"split": "validation", "permutation_seed": 1000}
 FEW, MORE, MOST = ({"num_tasks": number, "steps": 200} for number in (3, 5, 6))

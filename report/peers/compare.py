@@ -1,7 +1,7 @@
 """The same tasks learned by hnetlib, hypnettorch and Avalanche: accuracy, time, memory, lines.
 
-    python report/peers/compare.py                             # ten tasks, into report/reference/
-    python report/peers/compare.py --num-tasks 2 --steps 20    # a quick try, into report/build/
+    python -m report.peers.compare                             # ten tasks, into report/reference/
+    python -m report.peers.compare --num-tasks 2 --steps 20    # a quick try, into report/build/
 
 Every script beside this file gets the same images, pixel orders, number of steps, batch size and
 threads, and a process of its own, one after the other; the task is known when accuracy is measured.
@@ -18,14 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alone import HERE, run_alone
-from lines import COUNTED, count
-from stream import DEFAULTS, FIRST_TASK_FACTOR
-
-from hnetlib.config import available_cores
-from hnetlib.paths import PACKAGE, reference_dir
-from hnetlib.provenance import provenance
-from hnetlib.runs import write_json
+from hnetlib.experiment.config import available_cores
+from hnetlib.experiment.files import write_json
+from hnetlib.experiment.paths import PACKAGE, reference_dir
+from hnetlib.experiment.provenance import provenance
+from report.peers.alone import HERE, run_alone
+from report.peers.lines import COUNTED, count
+from report.peers.stream import DEFAULTS, FIRST_TASK_FACTOR
 
 REQUIREMENTS = HERE / "requirements.txt"
 IMPORT_TORCH = "import torch; from memory import peak_megabytes; print(peak_megabytes())"
@@ -118,7 +117,7 @@ def at_least_1(text: str) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python report/peers/compare.py", description=__doc__.splitlines()[0]
+        prog="python -m report.peers.compare", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--num-tasks", type=at_least_1, default=DEFAULTS["num_tasks"])
     parser.add_argument("--steps", type=at_least_1, default=DEFAULTS["steps"], help="on each task")

@@ -1,7 +1,7 @@
 """The paper's ten tasks by its authors' library: one run, beside those of profile `paper10`.
 
-    python report/peers/paper10.py                  # more than an hour on one thread
-    python report/peers/paper10.py --steps 20 --num-tasks 2 --out report/build/peer.json
+    python -m report.peers.paper10                  # more than an hour on one thread
+    python -m report.peers.paper10 --steps 20 --num-tasks 2 --out report/build/peer.json
 
 Same images, pixel orders, batches and number of steps as `make reference PROFILE=paper10` for its
 first pair. Writes `report/reference/paper10/peer.json`.
@@ -11,13 +11,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from alone import run_alone
-from compare import at_least_1, version
-
-from hnetlib.config import Config, defaults
-from hnetlib.paths import reference_dir
-from hnetlib.provenance import provenance
-from hnetlib.runs import write_json
+from hnetlib.experiment.config import Config, defaults
+from hnetlib.experiment.files import write_json
+from hnetlib.experiment.paths import reference_dir
+from hnetlib.experiment.provenance import provenance
+from report.peers.alone import run_alone
+from report.peers.compare import at_least_1, version
 
 SCRIPT, LIBRARY = "hypnettorch_paper", "hypnettorch"
 

@@ -1,6 +1,6 @@
 """What every script here is given and measured with: tasks, their batches, an evaluation, a clock.
 
-    python report/peers/stream.py ours '{"num_tasks": 2, "steps": 20}'
+    python -m report.peers.stream ours '{"num_tasks": 2, "steps": 20}'
 
 trains one script in this process alone and prints what was measured, as JSON in the last line.
 """
@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from memory import forget_peak, peak_megabytes
 from torch import Tensor
 
-from hnetlib.data import load_data
-from hnetlib.evaluation import accuracy
-from hnetlib.tasks import PermutedTasks, seeded_generator
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.evaluation import accuracy
+from hnetlib.experiment.tasks import PermutedTasks, seeded_generator
+from report.peers.memory import forget_peak, peak_megabytes
 
 # Avalanche imports them with all its metrics, data sets and strategies, and ours uses none of
 # those: where one is not installed, an empty module stands for it.

@@ -7,7 +7,7 @@ Each place has a default inside the project and an environment variable that mov
 import os
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent  # hnetlib/
 
 
 def project_root() -> Path:

@@ -1,4 +1,4 @@
-"""`python -m hnetlib.resolve PROFILE DATASET`: what a whole report runs on, decided once.
+"""`python -m report.resolve PROFILE DATASET`: what a whole report runs on, decided once.
 
 Prints the name of the data set on stdout, for `make report` to pass to every notebook, and what
 that data is on stderr. Wrong names and unusable data end with one line and status 1.
@@ -7,13 +7,13 @@ that data is on stderr. Wrong names and unusable data end with one line and stat
 import argparse
 import sys
 
-from hnetlib.config import defaults, resolve_dataset
-from hnetlib.data import DataError, load_data
+from hnetlib.experiment.config import defaults, resolve_dataset
+from hnetlib.experiment.data import DataError, load_data
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m hnetlib.resolve", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m report.resolve", description=__doc__)
     parser.add_argument("profile")
     parser.add_argument("dataset", help="auto, mnist or mnist5k")
     asked = parser.parse_args(arguments)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from hnetlib.experiment.plain import PlainNetwork
+from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.hypernet import Hypernetwork
-from hnetlib.plain import PlainNetwork
-from hnetlib.tasks import PermutedTasks
 
 EVAL_BATCH = 1000
 TASKS_AT_ONCE = 10  # evaluated together

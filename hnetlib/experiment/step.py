@@ -3,22 +3,24 @@
 import os
 from collections.abc import Collection
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hnetlib.config import Config
+from hnetlib.experiment import gpu
+from hnetlib.experiment.config import Config
 from hnetlib.hypernet import Hypernetwork
 from hnetlib.regularizer import TaskRegularizer
-
-EAGER_STEPS = 3  # before a CUDA graph is captured, so that libraries have set themselves up
 
 
 def prepare_torch(config: Config) -> None:
     """PyTorch's global settings for a run: threads, precision, and the same bytes each time."""
     torch.set_num_threads(config.threads)
-    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    torch.set_float32_matmul_precision("highest")
+    if config.precision == "tf32":
+        gpu.allow_tf32()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA refuses to repeat without
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # slow, and nothing here reads it
@@ -29,8 +31,7 @@ class TrainingStep:
 
     Where the regulariser has a `LeastChange`, that moves the last layer, and Adam all else.
 
-    On a GPU Adam's third step is recorded as one CUDA graph, and every later one replays it:
-    inputs are then copied into the tensors it was recorded with. `LeastChange` runs without.
+    On a GPU steps are replayed as one CUDA graph (see `gpu`), but for those of `LeastChange`.
     """
 
     def __init__(
@@ -40,14 +41,14 @@ class TrainingStep:
         self.on_gpu = config.device == "cuda"
         groups = parameter_groups(hnet, [task], config)
         self.rates = [group["lr"] for group in groups]
-        if self.on_gpu:
-            for group in groups:
-                group["lr"] = torch.tensor(group["lr"], device="cuda")
-        self.optimizer = torch.optim.Adam(groups, fused=True, capturable=self.on_gpu)
+        fused_adam = partial(torch.optim.Adam, fused=True)
+        self.optimizer = (gpu.adam if self.on_gpu else fused_adam)(groups)
         self.beta = config.beta if regularizer.old_tasks else 0.0
         self.head = regularizer.least_change
-        self.num_steps = 0
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.graphed = None
+        if self.on_gpu and not self.head:
+            same_pairs = {2} if regularizer.kind == "all" else set()
+            self.graphed = gpu.GraphedStep(self._run, self.optimizer, constant=same_pairs)
 
     def __call__(
         self, images: Tensor, labels: Tensor, pairs: Tensor, rate: float = 1.0
@@ -57,17 +58,7 @@ class TrainingStep:
         Returns the cross-entropy and the penalty before the step, two scalars without a graph.
         """
         self._set_rate(rate)
-        self.num_steps += 1
-        if not self.on_gpu or self.head:
-            return self._run(images, labels, pairs)
-        if self.num_steps <= EAGER_STEPS:
-            return self._run_on_side_stream(images, labels, pairs)
-        if self.graph is None:
-            self._capture(images, labels, pairs)
-        for fixed, new in zip(self.inputs, (images, labels, pairs), strict=True):
-            fixed.copy_(new)
-        self.graph.replay()
-        return self.losses
+        return (self.graphed or self._run)(images, labels, pairs)
 
     def _run(self, images: Tensor, labels: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
@@ -142,7 +133,7 @@ class TrainingStep:
         self.rate = rate
         for group, full in zip(self.optimizer.param_groups, self.rates, strict=True):
             if self.on_gpu:
-                group["lr"].fill_(rate * full)  # the graph reads this tensor
+                gpu.set_rate(group, rate * full)
             else:
                 group["lr"] = rate * full
 
@@ -150,24 +141,6 @@ class TrainingStep:
         if self.config.precision != "bf16":
             return nullcontext()
         return torch.autocast(self.config.device, dtype=torch.bfloat16)
-
-    def _run_on_side_stream(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            losses = self._run(*inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        return losses
-
-    def _capture(self, *inputs: Tensor) -> None:
-        """Records a step, without running it, on inputs that stay where they are."""
-        self.inputs = [tensor.clone() for tensor in inputs]
-        if self.regularizer.kind == "all":
-            self.inputs[2] = inputs[2]  # the same pairs at every step, known by identity
-        self.graph = torch.cuda.CUDAGraph()
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.cuda.graph(self.graph):
-            self.losses = self._run(*self.inputs)
 
 
 def parameter_groups(hnet: Hypernetwork, tasks: Collection[int], config: Config) -> list[dict]:

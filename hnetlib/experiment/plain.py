@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from hnetlib.config import Config
+from hnetlib.experiment.config import Config
 from hnetlib.hypernet import Hypernetwork
 from hnetlib.targets import make_target
 

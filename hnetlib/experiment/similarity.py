@@ -5,9 +5,10 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
-from hnetlib.tasks import PermutedTasks
+from hnetlib.experiment.tasks import PermutedTasks
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ def rank_correlation(first: Tensor, second: Tensor, draws: int = 1000) -> tuple[
     independent, and a bound for independent pairs would be too low.
     """
     rows, columns = np.triu_indices(len(first), 1)
-    ranks = [_ranks(matrix.double().cpu().numpy()[rows, columns]) for matrix in (first, second)]
+    values = torch.stack([first, second]).double().cpu().numpy()[:, rows, columns]  # [2, pairs]
+    ranks = rankdata(values, axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
     whole = np.zeros((len(first), len(first)))
     whole[rows, columns] = whole[columns, rows] = ranks[1]
     generator = np.random.default_rng(0)
@@ -70,13 +73,6 @@ def rank_correlation(first: Tensor, second: Tensor, draws: int = 1000) -> tuple[
         for order in (generator.permutation(len(first)) for _ in range(draws))
     ]
     return _cosine(*ranks), float(np.quantile(np.abs(relabelled), 0.95))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks [N] around their mean; equal values share theirs."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[group]
-    return ranks - ranks.mean()
 
 
 def _cosine(first: np.ndarray, second: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """Make `.venv` from `requirements.lock`; `make` runs this with the machine's own Python.
 
-    python3 hnetlib/bootstrap.py [--quiet]     make or update .venv, at once when it is up to date
-    python  hnetlib/bootstrap.py --active      check that the running Python can be used instead
+    python3 report/bootstrap.py [--quiet]     make or update .venv, at once when it is up to date
+    python  report/bootstrap.py --active      check that the running Python can be used instead
 
 Standard library only, and syntax an old Python can parse: it has to live long enough to say that
 it is too old. A file in `.venv`, named by the hash of the lock and written last, says what is
@@ -104,7 +104,8 @@ def check_active(root: Path = ROOT) -> None:
     from importlib import metadata
 
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    wanted = project["project"]["dependencies"] + project["dependency-groups"]["test"]
+    extras = project["project"]["optional-dependencies"]["report"]
+    wanted = project["project"]["dependencies"] + extras + project["dependency-groups"]["test"]
     installed = {_plain(found.metadata["Name"] or "") for found in metadata.distributions()}
     names = [re.split(r"[^\w.-]", line)[0] for line in wanted]
     missing = [name for name in names if _plain(name) not in installed]

@@ -1,4 +1,4 @@
-"""`python -m hnetlib.bench`: what one training step costs, beside hypnettorch's on the same work.
+"""`python -m report.bench`: what one training step costs, beside hypnettorch's on the same work.
 
 In one process, warm, all taking turns, medians: a step with each kind of penalty, at 0 to 99 old
 tasks, in three settings (`laptop`: the sizes of our profile laptop-plain; `original`: that of the
@@ -20,40 +20,17 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hnetlib import peers
-from hnetlib.config import Config, available_cores
+from hnetlib.experiment.config import Config, available_cores
+from hnetlib.experiment.files import write_json
+from hnetlib.experiment.provenance import provenance
+from hnetlib.experiment.step import TrainingStep, prepare_torch
 from hnetlib.hypernet import Hypernetwork
-from hnetlib.provenance import provenance
 from hnetlib.regularizer import TaskRegularizer
-from hnetlib.runs import write_json
-from hnetlib.step import TrainingStep, prepare_torch
-from hnetlib.targets import MLP
+from report import bench_peer
+from report.bench_peer import Setting
 
 OLD_TASKS = (0, 1, 10, 50, 99)
 Step = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Sizes of a target and of the hypernetwork that generates it."""
-
-    sizes: tuple[int, ...]
-    num_chunks: int
-    task_token_dim: int
-    chunk_token_dim: int
-    batch_size: int
-    hnet_hidden: tuple[int, ...] = (200, 250, 350)
-
-    def hnet(self, num_tasks: int) -> Hypernetwork:
-        """An untrained hypernetwork of these sizes."""
-        return Hypernetwork(
-            MLP(self.sizes),
-            num_tasks,
-            num_chunks=self.num_chunks,
-            task_token_dim=self.task_token_dim,
-            chunk_token_dim=self.chunk_token_dim,
-            hnet_hidden=self.hnet_hidden,
-        )
 
 
 SETTINGS = {
@@ -120,7 +97,7 @@ def make_step(case: "Case", config: Config) -> Step:
     setting = SETTINGS[case.setting]
     if case.library == "hypnettorch":
         size = PEER_KINDS.get(case.penalty)
-        return peers.hypnettorch_step(setting, case.old_tasks, size, config)
+        return bench_peer.hypnettorch_step(setting, case.old_tasks, size, config)
     penalty, size = KINDS.get(case.penalty, ("rows", 1))
     hnet = setting.hnet(case.old_tasks + 1).to(config.device)
     return our_step(setting, hnet, case.old_tasks, penalty, size, config)
@@ -235,7 +212,7 @@ def ratios(rows: list[dict]) -> dict[str, float]:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m hnetlib.bench", description=__doc__.splitlines()[0]
+        prog="python -m report.bench", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--out", type=Path, default=Path("report/build/bench.json"))
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
@@ -249,14 +226,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = Config(threads=asked.threads, device=asked.device, precision=asked.precision)
         if not asked.without_peer:
-            peers.need_hypnettorch()
+            bench_peer.need_hypnettorch()
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     prepare_torch(config)
     torch.use_deterministic_algorithms(False)  # the peer was not written for it
     if not asked.without_peer:
-        print(f"same penalty on the same weights: {peers.check_same_penalty()}")
+        print(f"same penalty on the same weights: {bench_peer.check_same_penalty()}")
     libraries = [OURS] if asked.without_peer else [OURS, PEER]
     rows = []
     print(HEADER)

@@ -1,20 +1,19 @@
 """The hypernetwork's way through the tasks: old ones are held by the regulariser."""
 
-import torch
 from torch import Tensor
 
-from hnetlib import runs
-from hnetlib.config import Config
-from hnetlib.continual import LOG_EVERY, ContinualLearner
-from hnetlib.data import load_data
+from hnetlib.experiment import runs
+from hnetlib.experiment.baselines import LEARNERS
+from hnetlib.experiment.config import Config
+from hnetlib.experiment.continual import LOG_EVERY, ContinualLearner, Progress
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.hnets import build_hnet
+from hnetlib.experiment.loop import Loop
+from hnetlib.experiment.step import TrainingStep, prepare_torch
+from hnetlib.experiment.tasks import Draws, PermutedTasks, seeded_generator
 from hnetlib.hypernet import Hypernetwork
 from hnetlib.least_change import LeastChange
-from hnetlib.loop import Loop
-from hnetlib.progress import Progress
 from hnetlib.regularizer import TaskRegularizer
-from hnetlib.step import TrainingStep, prepare_torch
-from hnetlib.targets import make_target
-from hnetlib.tasks import Draws, PermutedTasks, seeded_generator
 
 
 def train_or_load(config: Config, progress: bool = True) -> runs.Run:
@@ -36,38 +35,7 @@ def train_or_load(config: Config, progress: bool = True) -> runs.Run:
 
 def learner_class(method: str) -> type[ContinualLearner]:
     """The class that learns by this method."""
-    from hnetlib.baselines import LEARNERS  # which itself starts from this module
-
     return Learner if method == "hnet" else LEARNERS[method]
-
-
-def build_hnet(config: Config) -> Hypernetwork:
-    """The untrained hypernetwork of a config; its starting values depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        hnet = Hypernetwork(
-            make_target(config.target, config.num_pixels),
-            num_tasks=config.num_tasks,
-            num_chunks=config.num_chunks,
-            task_token_dim=config.task_token_dim,
-            chunk_token_dim=config.chunk_token_dim,
-            hnet_hidden=config.hnet_hidden,
-            hnet_activation=config.hnet_activation,
-        )
-    return hnet.to(config.device)
-
-
-def load_hnet(run: runs.Run) -> Hypernetwork:
-    """The trained hypernetwork of a finished run, with its tokens."""
-    hnet = build_hnet(run.config)
-    state = run.load_checkpoint(run.config.device)
-    if state is None or state["num_learned"] < run.config.num_tasks:
-        raise runs.RunError(
-            f"{run.directory} has its results but not its trained network any more: remove its "
-            "metrics.json, and the run is trained again"
-        )
-    hnet.load_state_dict(state["network"])
-    return hnet
 
 
 class Learner(ContinualLearner):

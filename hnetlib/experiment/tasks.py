@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hnetlib.data import ImageData
+from hnetlib.experiment.data import ImageData
 
 
 @dataclass(frozen=True)

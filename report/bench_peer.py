@@ -1,20 +1,45 @@
-"""Other libraries on the same work as ours: an optional extra (`pip install hnetlib[bench]`)."""
+"""hypnettorch on the same work as ours, for `report.bench`: `make bench` installs it."""
 
 import contextlib
 import importlib.metadata
 import io
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from hnetlib.config import Config
+from hnetlib.experiment.config import Config
 from hnetlib.hypernet import Hypernetwork
 from hnetlib.regularizer import TaskRegularizer
+from hnetlib.targets import MLP
 
 HYPNETTORCH = "0.0.4"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Sizes of a target and of the hypernetwork that generates it."""
+
+    sizes: tuple[int, ...]
+    num_chunks: int
+    task_token_dim: int
+    chunk_token_dim: int
+    batch_size: int
+    hnet_hidden: tuple[int, ...] = (200, 250, 350)
+
+    def hnet(self, num_tasks: int) -> Hypernetwork:
+        """An untrained hypernetwork of these sizes."""
+        return Hypernetwork(
+            MLP(self.sizes),
+            num_tasks,
+            num_chunks=self.num_chunks,
+            task_token_dim=self.task_token_dim,
+            chunk_token_dim=self.chunk_token_dim,
+            hnet_hidden=self.hnet_hidden,
+        )
 
 
 def need_hypnettorch() -> None:
@@ -33,11 +58,11 @@ def need_hypnettorch() -> None:
 def hypnettorch_networks(setting, num_tasks: int, device: str) -> tuple:
     """Its chunked hypernetwork and its target, of the same sizes as ours."""
     from hypnettorch.hnets.chunked_mlp_hnet import ChunkedHMLP
-    from hypnettorch.mnets.mlp import MLP
+    from hypnettorch.mnets.mlp import MLP as PeerMLP
 
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its initialisation wants smaller tokens
-        target = MLP(
+        target = PeerMLP(
             n_in=setting.sizes[0],
             n_out=setting.sizes[-1],
             hidden_layers=setting.sizes[1:-1],
@@ -95,8 +120,6 @@ def check_same_penalty(num_old: int = 7) -> str:
     Our hypernetwork takes over its weights, tokens and displacement, and scales nothing.
     """
     from hypnettorch.utils.hnet_regularizer import calc_fix_target_reg, get_current_targets
-
-    from hnetlib.bench import Setting
 
     setting = Setting((20, 30, 10), 13, 6, 5, 8, hnet_hidden=(9, 8))
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from hnetlib.paths import project_root
+from hnetlib.experiment.paths import project_root
 
 CODE = ("hnetlib", "notebooks", "report", "requirements.lock", ":!report/reference")
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn.functional import cross_entropy
 
-from hnetlib.plain import PlainNetwork
+from hnetlib.experiment.plain import PlainNetwork
 
 NUM_IMAGES = 2000  # of a task, to estimate importance from: noise far below what strength changes
 IMAGES_AT_ONCE = 50  # whose gradients are kept at the same time

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hnetlib.config import Config
-from hnetlib.continual import LOG_EVERY, ContinualLearner
-from hnetlib.importance import IMPORTANCE, NUM_IMAGES
-from hnetlib.learner import build_hnet
-from hnetlib.loop import Loop, Stateful
-from hnetlib.plain import PlainNetwork, build_plain, run_tasks
-from hnetlib.step import parameter_groups
-from hnetlib.tasks import PermutedTasks, ShuffledOrder
+from hnetlib.experiment.config import Config
+from hnetlib.experiment.continual import LOG_EVERY, ContinualLearner
+from hnetlib.experiment.hnets import build_hnet
+from hnetlib.experiment.importance import IMPORTANCE, NUM_IMAGES
+from hnetlib.experiment.loop import Loop, Stateful
+from hnetlib.experiment.plain import PlainNetwork, build_plain, run_tasks
+from hnetlib.experiment.step import parameter_groups
+from hnetlib.experiment.tasks import PermutedTasks, ShuffledOrder
 
 
 class SequentialLearner(ContinualLearner):

@@ -1,12 +1,44 @@
-"""Trained hypernetworks that the repository holds: `hnetlib.load("laptop")`."""
+"""Hypernetworks of a config: untrained, of a finished run, or of those the repository holds."""
 
 from pathlib import Path
 
-from hnetlib import paths
-from hnetlib.config import Config
+import torch
+
+from hnetlib.experiment import paths
+from hnetlib.experiment.config import Config
+from hnetlib.experiment.files import DamagedError, RunError, read_tensors, write_tensors
+from hnetlib.experiment.runs import Run
 from hnetlib.hypernet import Hypernetwork
-from hnetlib.learner import build_hnet
-from hnetlib.runs import DamagedError, RunError, read_tensors, write_tensors
+from hnetlib.targets import make_target
+
+
+def build_hnet(config: Config) -> Hypernetwork:
+    """The untrained hypernetwork of a config; its starting values depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        hnet = Hypernetwork(
+            make_target(config.target, config.num_pixels),
+            num_tasks=config.num_tasks,
+            num_chunks=config.num_chunks,
+            task_token_dim=config.task_token_dim,
+            chunk_token_dim=config.chunk_token_dim,
+            hnet_hidden=config.hnet_hidden,
+            hnet_activation=config.hnet_activation,
+        )
+    return hnet.to(config.device)
+
+
+def load_hnet(run: Run) -> Hypernetwork:
+    """The trained hypernetwork of a finished run, with its tokens."""
+    hnet = build_hnet(run.config)
+    state = run.load_checkpoint(run.config.device)
+    if state is None or state["num_learned"] < run.config.num_tasks:
+        raise RunError(
+            f"{run.directory} has its results but not its trained network any more: remove its "
+            "metrics.json, and the run is trained again"
+        )
+    hnet.load_state_dict(state["network"])
+    return hnet
 
 
 def load(profile: str = "laptop") -> Hypernetwork:
@@ -19,13 +51,14 @@ def load(profile: str = "laptop") -> Hypernetwork:
     """
     path = _place(profile)
     if not path.is_file():
+        there = ", ".join(held()) or "none: an installed package has no runs, a clone of it does"
         raise FileNotFoundError(
-            f"profile: expected one with a trained hypernetwork in this checkout "
-            f"({', '.join(held()) or 'none has one'}), got {profile!r}"
+            f"profile: expected one with a trained hypernetwork in this checkout ({there}), "
+            f"got {profile!r}; python -m hnetlib.train --profile makes one"
         )
     try:
         kept = read_tensors(path)
-        hnet = build_hnet(Config(**kept["config"]))
+        hnet = build_hnet(Config.of_record(kept["config"]))
         # the output layer was called head when the first of these were written
         state = {k.replace("head.", "output_layer."): v.float() for k, v in kept["state"].items()}
         hnet.load_state_dict(state)
@@ -37,7 +70,7 @@ def load(profile: str = "laptop") -> Hypernetwork:
         raise RunError(f"{path} is damaged: get it again from the repository") from error
     for task in range(hnet.num_tasks):
         hnet.freeze_token(task)
-    hnet.config = Config(**kept["config"])
+    hnet.config = Config.of_record(kept["config"])
     return hnet
 
 

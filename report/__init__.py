@@ -1,0 +1,1 @@
+"""From notebooks to one page: `python -m report.build`; and benches, peers, reference runs."""

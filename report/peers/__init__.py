@@ -1,0 +1,1 @@
+"""The same ten tasks by other libraries, each script alone in its process."""
