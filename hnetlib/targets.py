@@ -117,7 +117,7 @@ class PatchTransformer(nn.Module):
         super().__init__()
         self.image_size, self.patch = image_size, patch
         self.embed = nn.Linear(patch**2, dim)
-        self.places = nn.Parameter(0.02 * torch.randn((image_size // patch) ** 2, dim))
+        self.places = nn.Parameter(0.2 * torch.randn((image_size // patch) ** 2, dim))
         layer = nn.TransformerEncoderLayer(
             dim, 4, 2 * dim, dropout=0.0, batch_first=True, norm_first=True
         )

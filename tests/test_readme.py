@@ -8,7 +8,7 @@ from kinds import KINDS
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from hnetlib import paths
+from hnetlib.experiment import paths
 
 README = (paths.PACKAGE.parent / "README.md").read_text(encoding="utf-8")
 

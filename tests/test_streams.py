@@ -8,11 +8,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from hnetlib.data import load_data
-from hnetlib.evaluation import accuracy
-from hnetlib.hypernet import Hypernetwork
-from hnetlib.stream_learner import accuracy_on
-from hnetlib.streams import (
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.evaluation import accuracy
+from hnetlib.experiment.stream_learner import accuracy_on
+from hnetlib.experiment.streams import (
     ImageTasks,
     LoaderTasks,
     RelabelledTasks,
@@ -21,7 +20,8 @@ from hnetlib.streams import (
     Stream,
     drawn_classes,
 )
-from hnetlib.tasks import PermutedTasks, seeded_generator
+from hnetlib.experiment.tasks import PermutedTasks, seeded_generator
+from hnetlib.hypernet import Hypernetwork
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from hnetlib.evaluation import accuracy
+from hnetlib.experiment.evaluation import accuracy
+from hnetlib.experiment.streams import Batch, Stream
+from hnetlib.experiment.tasks import seeded_generator
 from hnetlib.hypernet import Hypernetwork
 from hnetlib.regularizer import TaskRegularizer
-from hnetlib.streams import Batch, Stream
-from hnetlib.tasks import seeded_generator
 
 
 def learn(

@@ -12,8 +12,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from hnetlib.data import ImageData
-from hnetlib.tasks import shuffled_batches
+from hnetlib.experiment.data import ImageData
+from hnetlib.experiment.tasks import shuffled_batches
 
 Batch = tuple[Tensor, Tensor]  # inputs [B, ...], labels [B]
 
