@@ -1,4 +1,4 @@
-"""Settings of chapter 8, chosen on validation: one rate, beta and cut for all its networks.
+"""Settings of chapter 8, chosen on validation: one rate and one beta for all its networks.
 
     python -m report.search_networks    # what is not recorded yet; can be stopped at any time
 
@@ -28,7 +28,7 @@ from hnetlib.experiment.stream_learner import learn
 from hnetlib.targets import ConvLeNet
 
 NUM_TASKS, STEPS, BATCH_SIZE, NUM_IMAGES, HIDDEN = 5, 120, 64, 2000, [100]
-ORDER = [("lr", (3e-3, 1e-3, 1e-2)), ("beta", (0.1, 0.01, 1.0)), ("num_chunks", (20, 5))]
+ORDER = [("lr", (3e-3, 1e-3, 1e-2)), ("beta", (0.1, 0.01, 1.0)), ("num_chunks", (20,))]
 LENET = {"steps": 2000, "batch_size": 128, "num_chunks": 20, "hnet_hidden": [100]}
 LENET_ORDER = [("lr", (3e-3, 2e-3, 5e-3))]
 PLACE = paths.reference_dir("laptop") / "networks.json"
