@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -100,9 +100,10 @@ def parse(arguments: list[str]) -> Config:
     first.add_argument("--dataset", default="auto")
     first.add_argument("--method", default="hnet")
     chosen, rest = first.parse_known_args(arguments)
-    config = Config(**_read(rest, defaults(chosen.profile, chosen.dataset, chosen.method)))
+    Config(**_read(rest, defaults(chosen.profile, chosen.dataset, chosen.method)))
     # only when everything else is sound: it may take a download
-    return replace(config, dataset=resolve_dataset(chosen.profile, chosen.dataset))
+    dataset = resolve_dataset(chosen.profile, chosen.dataset)
+    return Config(**_read(rest, defaults(chosen.profile, dataset, chosen.method)))
 
 
 @dataclass(frozen=True)

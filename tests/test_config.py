@@ -58,6 +58,7 @@ def test_the_first_task_gets_its_factor():
         ({"method": "joint-plain", "batch_size": 2}, "an image for each of the 3 tasks of a batch"),
         ({"method": "joint-hnet", "head_optimizer": "least_change"}, "adam with joint-hnet"),
         ({"method": "separate", "target": "conv-lenet"}, "a dense network with separate"),
+        ({"num_tasks": 10**9}, "num_tasks: expected at most 10,000 tasks, got 1000000000"),
         ({"epochs": 3}, "settings: expected names among"),
     ],
 )
@@ -99,3 +100,12 @@ def test_precision_is_checked_against_the_device():
         make_config("smoke", "mnist5k", precision="tf32")
     with pytest.raises(ValueError, match="precision: expected one of float32, tf32, bf16"):
         make_config("smoke", "mnist5k", precision="half")
+
+
+def test_what_auto_resolves_to_decides_the_steps_unless_they_are_given(monkeypatch):
+    monkeypatch.setattr("hnetlib.experiment.data.resolve_dataset", lambda name: "mnist5k")
+    assert make_config("laptop").steps_per_task == 200
+    assert make_config("laptop", steps_per_task=7).steps_per_task == 7
+    assert make_config("laptop", "auto", method="ewc").steps_per_task == 200
+    monkeypatch.setattr("hnetlib.experiment.data.resolve_dataset", lambda name: "mnist")
+    assert make_config("laptop").steps_per_task == 400

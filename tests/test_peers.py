@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from hnetlib.experiment import paths
-from hnetlib.experiment.config import make_config
+from hnetlib.experiment.config import Config, defaults, make_config
 from report.peers import alone, choose, compare, lines, paper10, stream
 
 ROOT = paths.PACKAGE.parent
@@ -53,7 +53,7 @@ def test_every_script_is_counted_without_what_is_shared():
     ("script", "profile"), [("ours", "laptop"), ("ours_plain", "laptop-plain")]
 )
 def test_our_scripts_have_the_settings_of_their_profiles(script, profile):
-    config = make_config(profile, "mnist5k")
+    config = Config(**defaults(profile, "mnist"))
     chosen = stream.settings(stream.load_script(script))
     head_lr = chosen.pop("head_lr", config.head_lr)
     assert head_lr == pytest.approx(config.head_lr)
@@ -119,7 +119,7 @@ def test_wrong_sizes_are_named(capsys):
 
 def test_the_run_of_the_papers_ten_tasks_has_the_settings_of_its_profile(tmp_path, monkeypatch):
     config = make_config("paper10", "mnist5k")
-    chosen = defaults(paper10.SCRIPT)
+    chosen = defaults_in(paper10.SCRIPT)
     hidden = "-".join(str(size) for size in chosen.pop("hidden"))
     assert config.target == f"mlp-{hidden}"
     assert chosen == {name: getattr(config, name) for name in chosen}
@@ -139,7 +139,7 @@ def test_an_estimate_grows_with_what_is_asked():
     assert compare.estimate(entry, 10, 400) > 2 * compare.estimate(entry, 5, 400)
 
 
-def defaults(script):
+def defaults_in(script):
     """The settings of a script whose library may not be installed."""
     tree = ast.parse((compare.HERE / f"{script}.py").read_text())
     (learn,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
@@ -154,7 +154,7 @@ def test_chosen_settings_are_the_best_that_were_tried_on_validation():
         rows = [row for row in tried if row["script"] == script]
         most = max(row["num_tasks"] for row in rows)
         best = max((r for r in rows if r["num_tasks"] == most), key=lambda r: r["acc"])
-        assert best["settings"] == defaults(script)
+        assert best["settings"] == defaults_in(script)
 
 
 def test_only_runs_of_the_grids_are_written_down():

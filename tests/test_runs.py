@@ -10,6 +10,7 @@ import torch
 from conftest import without_times
 
 from hnetlib.experiment import paths, runs
+from hnetlib.experiment.continual import ContinualLearner
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.hnets import load_hnet
 from hnetlib.experiment.learner import Learner, train_or_load
@@ -140,3 +141,32 @@ def test_learning_one_task_leaves_all_other_tokens_alone(tiny):
     assert torch.equal(after_three[0], after_two[0])
     assert torch.equal(after_three[1], after_two[1])
     assert not torch.equal(after_three[2], after_two[2])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"snapshot": "at_learning", "penalty": "all"}, {"method": "si"}, {"method": "ewc"}],
+    ids=str,
+)
+def test_a_run_of_more_tasks_goes_on_from_one_of_fewer(tiny, monkeypatch, tmp_path, settings):
+    whole = train_or_load(tiny(num_tasks=4, **settings), progress=False)
+    monkeypatch.setenv("HNETLIB_RUNS", str(tmp_path / "elsewhere"))
+    train_or_load(tiny(num_tasks=3, **settings), progress=False)
+    learned = []
+    learn = ContinualLearner.learn_task
+    spy = lambda self, task, *rest: (learned.append(task), learn(self, task, *rest))  # noqa: E731
+    monkeypatch.setattr(ContinualLearner, "learn_task", spy)
+    grown = train_or_load(tiny(num_tasks=4, **settings), progress=False)
+    assert learned == [3]
+    assert grown.results["R"] == whole.results["R"]
+    states = [run.load_checkpoint()["network"] for run in (whole, grown)]
+    assert all(torch.equal(*(state[name] for state in states)) for name in states[0])
+
+
+def test_runs_that_differ_otherwise_or_have_no_order_start_anew(tiny, monkeypatch):
+    train_or_load(tiny(num_tasks=2, beta=0.3), progress=False)
+    for other in ({"beta": 0.2}, {"beta": 0.3, "eval_every": 3}):
+        assert runs.Run(tiny(num_tasks=4, **other), "data").load_shorter() is None
+    train_or_load(tiny(num_tasks=2, method="joint-plain"), progress=False)
+    joint = train_or_load(tiny(num_tasks=3, method="joint-plain"), progress=False)
+    assert joint.matrix.shape == (3, 3)

@@ -26,12 +26,16 @@ from hnetlib.experiment.tasks import PermutedTasks, ShuffledOrder
 
 
 class SequentialLearner(ContinualLearner):
-    """One plain network, one task after the other; importance, if any, holds old weights."""
+    """One plain network, one task after the other; importance, if any, holds old weights.
+
+    With a head a task the heads are one tensor, so that it can't take in a run of fewer.
+    """
 
     def __init__(self, config: Config, tasks: PermutedTasks, log_every: int = LOG_EVERY) -> None:
         super().__init__(config, tasks, log_every)
         kind = IMPORTANCE[config.method.removesuffix("-multihead")]
         self.importance = kind(self.network, config.strength)
+        self.grows = not config.method.endswith("-multihead")
 
     def build(self) -> PlainNetwork:
         """The untrained network."""

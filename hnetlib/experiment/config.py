@@ -1,7 +1,7 @@
 """`Config`: every setting of a run, validated once; and `make_config`, which fills it in."""
 
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args, get_origin
 
 import torch
@@ -9,7 +9,7 @@ import torch
 from hnetlib.checks import expect_one_of
 from hnetlib.experiment import data
 from hnetlib.experiment.data import Dataset, Split
-from hnetlib.experiment.profiles import BASELINES, BASELINES_OF, PROFILES, SMALL
+from hnetlib.experiment.profiles import BASELINES, BASELINES_OF, ON_MNIST5K, PROFILES, SMALL
 from hnetlib.experiment.values import is_number, is_whole, literal
 from hnetlib.hypernet import HnetActivation
 from hnetlib.regularizer import Penalty, Snapshot
@@ -31,6 +31,7 @@ Method = Literal[
 ]
 Precision = Literal["float32", "tf32", "bf16"]
 LARGEST_SEED = 2**63 - 1  # what PyTorch's generators take
+MOST_TASKS = 10_000  # the accuracy matrix alone then takes 0.8 GB
 NUM_PIXELS = 28 * 28  # of an image of either data set
 GONE = ("snapshot_precision",)  # settings that recorded runs have and none has any more
 
@@ -117,6 +118,7 @@ class Config:
             expect_one_of(name, getattr(self, name), get_args(_FIELD_TYPES[name]))
         for name in _WHOLE_AT_LEAST_1:
             _check(name, is_whole(getattr(self, name), 1), "a whole number of at least 1", self)
+        _check("num_tasks", self.num_tasks <= MOST_TASKS, f"at most {MOST_TASKS:,} tasks", self)
         for name in ("seed", "permutation_seed"):
             sound = is_whole(getattr(self, name), 0, LARGEST_SEED)
             _check(name, sound, f"a whole number from 0 to {LARGEST_SEED}", self)
@@ -212,8 +214,8 @@ def make_config(profile: str = "laptop", dataset: str = "auto", **settings) -> C
     given = {name: value for name, value in settings.items() if value is not None}
     method = given.get("method", "hnet")
     # wrong settings stop before data is looked for
-    config = Config(**defaults(profile, dataset, method) | given)
-    return replace(config, dataset=resolve_dataset(profile, dataset))
+    Config(**defaults(profile, dataset, method) | given)
+    return Config(**defaults(profile, resolve_dataset(profile, dataset), method) | given)
 
 
 def defaults(profile: str, dataset: str, method: str = "hnet") -> dict:
@@ -224,6 +226,8 @@ def defaults(profile: str, dataset: str, method: str = "hnet") -> dict:
     chosen = {"profile": profile, "threads": available_cores()}
     chosen["dataset"] = "mnist" if dataset == "auto" else dataset
     chosen |= PROFILES[profile]
+    if chosen["dataset"] == "mnist5k":
+        chosen |= ON_MNIST5K.get(profile, {})
     if method == "hnet":
         return chosen
     own = BASELINES_OF.get(profile, {}).get(method, {})

@@ -61,6 +61,8 @@ class ContinualLearner(ABC):
     A method that sees all tasks at once learns a part of its steps where others learn a task.
     """
 
+    grows = False  # whether a run of more tasks can go on from the end of one of fewer
+
     def __init__(self, config: Config, tasks: PermutedTasks, log_every: int = LOG_EVERY) -> None:
         self.config, self.tasks, self.log_every = config, tasks, log_every
         self.network = self.build()
@@ -173,12 +175,16 @@ class ContinualLearner(ABC):
     def _restore(self, run: runs.Run) -> dict:
         num_tasks = self.config.num_tasks
         state = run.load_checkpoint(self.config.device)
+        if state is None and self.grows:
+            state = run.load_shorter(self.config.device)
+        R = torch.full((num_tasks, num_tasks), float("nan"), dtype=torch.float64)
         if state is None:
-            nothing = torch.full((num_tasks, num_tasks), float("nan"), dtype=torch.float64)
             seconds = {"train": 0.0, "eval": 0.0}
-            return {"R": nothing, "num_learned": 0, "seconds": seconds, "history": []}
+            return {"R": R, "num_learned": 0, "seconds": seconds, "history": []}
         self.load_state(state)
-        return state | {"R": state["R"].cpu()}
+        known = len(state["R"])
+        R[:known, :known] = state["R"].cpu()
+        return state | {"R": R}
 
     def _results(self, metrics: dict, R: np.ndarray, seconds: dict) -> dict:
         return {

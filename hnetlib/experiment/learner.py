@@ -41,6 +41,8 @@ def learner_class(method: str) -> type[ContinualLearner]:
 class Learner(ContinualLearner):
     """Trains one hypernetwork on a sequence of tasks."""
 
+    grows = True
+
     def __init__(self, config: Config, tasks: PermutedTasks, log_every: int = LOG_EVERY) -> None:
         super().__init__(config, tasks, log_every)
         self.hnet = self.network

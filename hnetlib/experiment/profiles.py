@@ -102,6 +102,9 @@ PROFILES: dict[str, dict] = {
         "beta": 0.03,
     },
 }
+# Where there are a fifteenth of the images, half the steps do: on validation, of the first 60 tasks
+# 93.30 % are kept, and 93.38 % with all.
+ON_MNIST5K = {p: {"steps_per_task": 200} for p in ("laptop", "laptop-plain")}
 # What each baseline starts from in place of the profile's values: found on validation by
 # report/search.py.
 BASELINES: dict[str, dict] = {

@@ -22,7 +22,7 @@ import os
 import tempfile
 import tokenize
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
@@ -83,8 +83,10 @@ class Run:
             "code": code_hash(),
             "torch": torch.__version__.split("+")[0],  # without the build
         }
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-        self.method, self.config, self.digest = config.method, config, digest
+        self.method, self.config, self.digest = config.method, config, _digest(identity)
+        # of all runs that differ from this one in how many tasks they learn alone
+        self.family = _digest(identity | {"config": settings | {"num_tasks": None}})
+        digest = self.digest
         named = f"{self.method}-{config.profile}-s{config.seed}-{digest}"
         # it may have been begun under another profile's name
         there = sorted(path.name for path in entries(paths.runs_dir(), f"*-{digest}"))
@@ -108,7 +110,8 @@ class Run:
     @property
     def provenance(self) -> dict:
         """Commit, versions, hardware and date of the (last part of the) training."""
-        return UNKNOWN | read_json(self.directory / "provenance.json")
+        written = read_json(self.directory / "provenance.json")
+        return {name: written.get(name, unknown) for name, unknown in UNKNOWN.items()}
 
     @property
     def origin(self) -> dict:
@@ -142,7 +145,8 @@ class Run:
         if (self.directory / "metrics.json").exists():
             set_aside(self.directory / "metrics.json", "results that are not whole")
         write_json(self.directory / "config.json", self.config.as_dict())
-        write_json(self.directory / "provenance.json", provenance(self.config.device))
+        here = provenance(self.config.device) | {"family": self.family}
+        write_json(self.directory / "provenance.json", here)
 
     def save_checkpoint(self, state: dict) -> None:
         """Puts a checkpoint in place of the last one, which stays as the one before.
@@ -159,6 +163,24 @@ class Run:
         """The last whole checkpoint; None if there is none. Damaged ones are set aside."""
         last = self.load_tensors(CHECKPOINT, device)
         return self.load_tensors(PREVIOUS, device) if last is None else last
+
+    def load_shorter(self, device: str = "cpu") -> dict | None:
+        """The checkpoint of the run of fewer tasks, all else equal, that got furthest; or None.
+
+        Only where it measured all its tasks last when this run will too.
+        """
+        longest = None
+        for config in entries(paths.runs_dir(), f"{self.method}-*/config.json"):
+            place, num_tasks = config.parent, read_json(config).get("num_tasks", 0)
+            if read_json(place / "provenance.json").get("family") != self.family:
+                continue
+            if num_tasks >= self.config.num_tasks or num_tasks % self.config.eval_every:
+                continue
+            with suppress(RunError):
+                state = read_tensors(place / CHECKPOINT, device)
+                if longest is None or state["num_learned"] > longest["num_learned"]:
+                    longest = state
+        return longest
 
     def save_tensors(self, name: str, state: dict) -> None:
         """Replaces a file of the directory in one step."""
@@ -202,6 +224,10 @@ class Run:
             yield
         finally:
             lock.release()
+
+
+def _digest(identity: dict) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def matrix_rows(R: np.ndarray) -> list[list[float | None]]:

@@ -145,7 +145,7 @@ def load_script(script: str) -> Callable:
         for name in NOT_NEEDED:
             if importlib.util.find_spec(name) is None:
                 sys.modules[name] = types.ModuleType(name)
-    return importlib.import_module(script).learn
+    return importlib.import_module(f"report.peers.{script}").learn
 
 
 def settings(learn: Callable) -> dict:
