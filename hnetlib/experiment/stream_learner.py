@@ -55,7 +55,9 @@ def learn_task(
     with keep.learning(task):
         for x, y in batches:
             logits = hnet.run(x, task=task)[:, :num_classes]
-            loss = cross_entropy(logits, y) + beta * keep.penalty()
+            loss = cross_entropy(logits, y)
+            if beta:
+                loss = loss + beta * keep.penalty()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
