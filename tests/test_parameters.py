@@ -77,8 +77,6 @@ OF_ALL = [  # for every notebook that has the parameter
     ("steps_per_task", [10], COUNT),
     ("batch_size", 0, COUNT),
     ("batch_size", True, COUNT),
-    ("single_batch_size", 0, COUNT),
-    ("single_batch_size", None, COUNT),
     ("single_lr", 0, POSITIVE),
     ("single_lr", "fast", POSITIVE),
     ("hnet_lr", 0, POSITIVE),
@@ -217,7 +215,7 @@ SLOW = [
     ("08", {"num_tasks": 1, "steps": 1, "num_images": 1, **SHORT}),
     ("08", {"num_tasks": 12, "steps": "2", "batch_size": 1, "beta": 0, **SHORT}),
     ("08", {"steps": 9, "hnet_hidden": "[1]", "num_chunks": 1, "num_images": 10**6, **SHORT}),
-    ("08", {"steps": 1, "permutation_seed": 2**63 - 1, "single_batch_size": 5000, **SHORT}),
+    ("08", {"steps": 1, "permutation_seed": 2**63 - 1, **SHORT}),
     ("90", {"steps": 3, "seed": "5"}),
 ]
 

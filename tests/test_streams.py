@@ -1,5 +1,6 @@
 """Streams: what each task shows, for every kind of stream, and what is refused."""
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,7 @@ from hnetlib.experiment.streams import (
     LoaderTasks,
     RelabelledTasks,
     RotatedTasks,
+    ShiftedTask,
     SplitTasks,
     Stream,
     drawn_classes,
@@ -43,6 +45,7 @@ STREAMS = {
     "permuted": lambda data: PermutedTasks(data, 3),
     "rotated": lambda data: RotatedTasks(data, (0.0, 30.0, 90.0)),
     "relabelled": lambda data: RelabelledTasks(data, 3),
+    "shifted": lambda data: ShiftedTask(data),
     "split": lambda data: SplitTasks(data, ((3, 1), (0, 5, 9), (1, 7))),
     "own": lambda data: LoaderTasks(two_loaders(shuffle=True), [2, 3]),
 }
@@ -72,13 +75,12 @@ def test_all_keep_to_the_interface(stream):
 
 
 def test_batches_follow_the_generator(stream):
-    for (x, y), (same_x, same_y) in zip(batches(stream, 1), batches(stream, 1), strict=True):
+    last = stream.num_tasks - 1
+    for (x, y), (same_x, same_y) in zip(batches(stream, last), batches(stream, last), strict=True):
         assert torch.equal(x, same_x)
         assert torch.equal(y, same_y)
-    other = batches(stream, 1, seed=1)
-    assert not all(
-        torch.equal(x, o) for (x, _), (o, _) in zip(batches(stream, 1), other, strict=True)
-    )
+    pairs = zip(batches(stream, last), batches(stream, last, seed=1), strict=True)
+    assert not all(torch.equal(x, other) for (x, _), (other, _) in pairs)
 
 
 def test_drawing_leaves_the_global_generator_alone(stream):
@@ -245,3 +247,18 @@ def test_accuracy_equals_that_of_the_same_network_by_itself(data):
         alone = accuracy(hnet.materialize(task), *stream.eval_set(task))
         assert accuracy_on(hnet, stream, task) == alone
     assert np.isfinite(alone)
+
+
+def test_a_shifted_task_moves_training_images_alone(data):
+    stream = ShiftedTask(data, most=2)
+    assert torch.equal(stream.eval_set(0)[0], data.eval_images)
+    moves = []
+    for x, _ in stream.train_batches(0, 16, 6, seeded_generator(0)):
+        square = x[0].view(28, 28)
+        moves += [
+            by
+            for by in itertools.product(range(-2, 3), repeat=2)
+            if (data.train_images == square.roll(by, (0, 1)).flatten()).all(1).any()
+        ]
+    assert len(moves) == 6, "each is moved by one of 25 ways"
+    assert len(set(moves)) > 2

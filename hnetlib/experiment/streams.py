@@ -77,6 +77,30 @@ class ImageTasks:
 
 
 @dataclass(frozen=True)
+class ShiftedTask(ImageTasks):
+    """One task: the data set, with training batches moved by up to `most` pixels each way."""
+
+    most: int = 1
+
+    @property
+    def num_tasks(self) -> int:
+        """One."""
+        return 1
+
+    def train_batches(
+        self, task: int, batch_size: int, steps: int, generator: Generator
+    ) -> Iterator[Batch]:
+        """`steps` batches, each moved as a whole; what leaves the image comes in at the other side.
+
+        (MNIST's digits leave four pixels on each side.)
+        """
+        for images, labels in super().train_batches(task, batch_size, steps, generator):
+            square = images.unflatten(1, (self.data.image_size, -1))  # [B, S, S]
+            by = torch.randint(-self.most, self.most + 1, (2,), generator=generator).tolist()
+            yield square.roll(by, (1, 2)).flatten(1), labels
+
+
+@dataclass(frozen=True)
 class RotatedTasks(ImageTasks):
     """Task i shows every image turned by `angles[i]` degrees, against the clock."""
 
