@@ -87,6 +87,27 @@ def dots(values: Mapping[str, float], *, xlabel: str, marked: Collection[str] = 
     return fig
 
 
+def kept_and_lost(
+    groups: Mapping[str, Mapping[str, tuple[float, float]]], *, xlabel: str
+) -> Figure:
+    """A line for each name, in which an arrow of each group goes from a fraction to another."""
+    names = list(next(iter(groups.values())))
+    fig, axis = plt.subplots(figsize=(7.0, 0.42 * len(names) + 1.3))
+    for number, (label, ends) in enumerate(groups.items()):
+        places = np.arange(len(names)) + 0.24 * (number - (len(groups) - 1) / 2)
+        before, after = np.array([ends[name] for name in names]).T
+        color = f"C{number}"
+        axis.hlines(places, before, after, color=color, linewidth=1.6)
+        axis.plot(before, places, "|", color=color, markersize=9, markeredgewidth=2)
+        axis.plot(after, places, "o", color=color, markersize=6, label=label)
+    axis.set(xlabel=xlabel, yticks=range(len(names)))
+    axis.set_yticklabels(names)
+    axis.invert_yaxis()
+    axis.xaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
+    legend_below(fig)
+    return fig
+
+
 def accuracy_by_task(
     scores: Mapping[str, Sequence[float]], reference: Mapping[str, float] | None = None
 ) -> Figure:

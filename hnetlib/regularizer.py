@@ -215,7 +215,10 @@ class TaskRegularizer:
             return  # nothing was trained here, or by tokens
         if task not in run:
             raise RuntimeError(f"learning({task}): only {sorted(run)} were run; not learned")
-        if torch.equal(self.hnet.task_tokens[task], self.token_before):
+        token = self.hnet.task_tokens[task]
+        # where nothing behind it is alive (one ReLU, say) its gradient is 0: no optimizer moves it
+        dead = token.grad is not None and not token.grad.any()
+        if torch.equal(token, self.token_before) and not dead:
             raise RuntimeError(
                 f"learning({task}): its token did not move; an optimizer needs "
                 f"hnet.parameters_of({task})"

@@ -7,14 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
-from hnetlib.targets import MLP, ConvLeNet
-
-
-class Depthwise(nn.Sequential):
-    def __init__(self):
-        super().__init__(
-            nn.Conv2d(3, 6, 3, groups=3), nn.GroupNorm(2, 6), nn.ReLU(), nn.Conv2d(6, 2, 1)
-        )
+from hnetlib.targets import MLP, ConvLeNet, DepthwiseCNN, PatchTransformer, RowReader
 
 
 class Last(nn.Module):
@@ -47,20 +40,6 @@ class Attention(nn.Module):
 
     def forward(self, *, query, memory):
         return self.attention(query, memory, memory, need_weights=False)[0]
-
-
-class Patches(nn.Module):
-    """A transformer encoder on patches of images."""
-
-    def __init__(self):
-        super().__init__()
-        self.embed, self.place = nn.Linear(4, 8), nn.Parameter(0.02 * torch.randn(4, 8))
-        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, 2)
-
-    def forward(self, x):
-        patches = F.unfold(x, 2, stride=2).mT  # [B, 4, 4]
-        return self.encoder(self.embed(patches) + self.place).mean(1)
 
 
 class TiedLanguageModel(nn.Module):
@@ -246,7 +225,7 @@ KINDS = {
     "dense without bias": plain(lambda: nn.Linear(4, 3, bias=False), 6, 4),
     "mlp": plain(lambda: MLP((12, 8, 3)), 6, 12),
     "convolutional lenet": plain(lambda: ConvLeNet(8), 2, 64),
-    "depthwise, group norm": plain(Depthwise, 2, 3, 6, 6),
+    "depthwise, group norm": plain(lambda: DepthwiseCNN(8, 3, 8), 2, 64),
     "batch norm": plain(lambda: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6)), 8, 4),
     "batch norm without scale": plain(
         lambda: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, affine=False)), 8, 4
@@ -261,17 +240,15 @@ KINDS = {
     "transposed convolution": plain(lambda: nn.ConvTranspose2d(2, 3, 3), 2, 2, 4, 4),
     "bilinear": lambda: (nn.Bilinear(3, 4, 2), (torch.randn(5, 3), torch.randn(5, 4)), {}),
     "lstm": plain(lambda: Last(nn.LSTM(4, 5, batch_first=True), 5), 3, 6, 4),
-    "bidirectional lstm": plain(
-        lambda: Last(nn.LSTM(4, 5, 2, batch_first=True, bidirectional=True), 10), 3, 6, 4
-    ),
-    "gru": plain(lambda: Last(nn.GRU(4, 5, batch_first=True), 5), 3, 6, 4),
+    "bidirectional lstm": plain(lambda: RowReader(nn.LSTM, 6, 10, 8, bidirectional=True), 4, 36),
+    "gru": plain(lambda: RowReader(nn.GRU, 6, 10, 8), 4, 36),
     "recurrent cell": plain(Cell, 3, 6, 4),
     "attention": attention(),
     "attention with more keys": attention(add_bias_kv=True),
     "transformer layer": plain(
         lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2, 5, 8
     ),
-    "transformer on patches": plain(Patches, 3, 1, 4, 4),
+    "transformer on patches": plain(lambda: PatchTransformer(4, 3, 2, 8), 3, 16),
     "embedding": tokens(lambda: nn.Sequential(nn.Embedding(11, 4), nn.Flatten())),
     "embedding bag": tokens(lambda: nn.EmbeddingBag(11, 4)),
     "tied embedding": tokens(TiedLanguageModel),

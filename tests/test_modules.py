@@ -156,20 +156,31 @@ def test_a_state_goes_into_another_one_exactly(case):
 
 
 def sizes(module, compute, *args, **kwargs):
-    """Standard deviations of what dense and convolutional layers give, in order."""
+    """Standard deviations of what layers give, in order."""
     found = []
-    layers = [m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
-    hooks = [
-        layer.register_forward_hook(lambda _, __, out: found.append(out.std().item()))
-        for layer in layers
-    ]
+
+    def note(_, __, out):
+        found.append((out if isinstance(out, torch.Tensor) else out[0]).std().item())
+
+    kinds = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.RNNBase, nn.MultiheadAttention, nn.LayerNorm)
+    hooks = [m.register_forward_hook(note) for m in module.modules() if isinstance(m, kinds)]
     compute(*args, **kwargs)
     for hook in hooks:
         hook.remove()
     return torch.tensor(found)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "convolutional lenet", "depthwise, group norm"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "mlp",
+        "convolutional lenet",
+        "depthwise, group norm",
+        "gru",
+        "bidirectional lstm",
+        "transformer on patches",
+    ],
+)
 def test_activations_start_at_the_modules_own_size_layer_by_layer(kind):
     """In the geometric mean over 16 starts: single ones vary by a factor that grows with depth."""
     ratios = []

@@ -77,6 +77,8 @@ OF_ALL = [  # for every notebook that has the parameter
     ("steps_per_task", [10], COUNT),
     ("batch_size", 0, COUNT),
     ("batch_size", True, COUNT),
+    ("single_lr", 0, POSITIVE),
+    ("single_lr", "fast", POSITIVE),
     ("hnet_lr", 0, POSITIVE),
     ("hnet_lr", "fast", POSITIVE),
     ("direct_lr", -1e-3, POSITIVE),
@@ -141,6 +143,9 @@ OF_ONE = [
     ("04", "num_tasks", "[2]", "expected a whole number of at least 2"),
     ("05", "num_tasks", 0, COUNT),
     ("06", "num_tasks", -1, COUNT),
+    ("08", "num_tasks", 0, COUNT),
+    ("08", "num_tasks", "five", COUNT),
+    ("08", "num_chunks", 60_000, "expected at most one chunk for each of the target's"),
 ]
 
 
@@ -207,6 +212,10 @@ SLOW = [
     ("07", {"levels": [0, 1], "tasks_per_level": 2, "bits": [1], "num_images": 1, **SHORT}),
     ("07", {"levels": "[1, 0, 0.5]", "num_images": 10**6, "bits": "[16]", **SHORT}),
     ("07", {"steps_per_task": 1, "token_lr_factor": 1}),
+    ("08", {"num_tasks": 1, "steps": 1, "num_images": 1, **SHORT}),
+    ("08", {"num_tasks": 12, "steps": "2", "batch_size": 1, "beta": 0, **SHORT}),
+    ("08", {"steps": 9, "hnet_hidden": "[1]", "num_chunks": 1, "num_images": 10**6, **SHORT}),
+    ("08", {"steps": 1, "permutation_seed": 2**63 - 1, **SHORT}),
     ("90", {"steps": 3, "seed": "5"}),
 ]
 

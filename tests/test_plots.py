@@ -21,6 +21,20 @@ def test_learned_and_kept_show_diagonal_and_rows():
     assert np.allclose(so_far.lines[0].get_xydata(), [[1, 0.9], [3, 0.6]])
 
 
+def test_kept_and_lost_go_from_before_to_after_in_a_lane_of_their_own():
+    groups = {
+        "held": {"a": (0.9, 0.8), "b": (0.7, 0.7)},
+        "free": {"a": (0.9, 0.2), "b": (0.6, 0.1)},
+    }
+    (axis,) = plots.kept_and_lost(groups, xlabel="accuracy").axes
+    before, after, others_before, others_after = (line.get_xydata() for line in axis.lines)
+    assert before[:, 0].tolist() == [0.9, 0.7]
+    assert after[:, 0].tolist() == [0.8, 0.7]
+    assert others_after[:, 0].tolist() == [0.2, 0.1]
+    assert (before[:, 1] < others_before[:, 1]).all()
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("axis", "values", "shown"),
     [

@@ -390,6 +390,15 @@ def test_a_token_no_optimizer_knows_is_an_error():
         train(hnet, regularizer, task, optimizer)
 
 
+def test_a_generator_whose_units_are_all_dead_is_not_the_optimizers_fault():
+    hnet, regularizer = ready(num_tasks=1)
+    with torch.no_grad():
+        hnet.body[-2].bias.fill_(-1e3)
+    with regularizer.learning(0):
+        train(hnet, regularizer, 0)
+    assert regularizer.old_tasks == [0]
+
+
 FORMS = {
     "stored": ({}, {}),
     "at learning": ({"snapshot": "at_learning"}, {}),

@@ -63,7 +63,10 @@ NOT_NUMERIC = {
     "experiment/profiles",  # what it says is in the config
     "experiment/provenance",
     "experiment/runs",
+    "experiment/networks",  # of chapter 8, which has no run directories
     "experiment/similarity",
+    "experiment/stream_learner",
+    "experiment/streams",
     "experiment/tracking",
     "experiment/values",  # reads settings as they are typed
 }

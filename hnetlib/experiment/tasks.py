@@ -36,6 +36,10 @@ class PermutedTasks:
         """The pixel orders of all tasks, [T, D]."""
         return torch.stack([self.permutation(task) for task in range(self.num_tasks)])
 
+    def num_classes(self, task: int) -> int:
+        """Classes of a task: those of the data set."""
+        return self.data.num_classes
+
     def train_batches(
         self, task: int, batch_size: int, steps: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:

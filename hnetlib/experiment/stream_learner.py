@@ -1,0 +1,80 @@
+"""A hypernetwork of any module learns any stream of tasks, with the penalty and Adam alone."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from hnetlib.experiment.evaluation import accuracy
+from hnetlib.experiment.streams import Batch, Stream
+from hnetlib.experiment.tasks import seeded_generator
+from hnetlib.hypernet import Hypernetwork
+from hnetlib.regularizer import TaskRegularizer
+
+
+def learn(
+    hnet: Hypernetwork,
+    stream: Stream,
+    *,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    beta: float,
+    seed: int = 0,
+    most: int | None = None,
+) -> np.ndarray:
+    """Learns the tasks in turn, `steps` each; returns R [T, T], NaN where nothing is measured.
+
+    Measured is what ACC, learning accuracy and BWT need, the diagonal and the last row, on the
+    first `most` evaluation inputs of each task.
+    """
+    keep = TaskRegularizer(hnet, penalty="all")
+    R = np.full((stream.num_tasks, stream.num_tasks), np.nan)
+    for task in range(stream.num_tasks):
+        batches = stream.train_batches(task, batch_size, steps, seeded_generator(seed, task))
+        learn_task(hnet, keep, task, batches, stream.num_classes(task), steps, lr, beta)
+        R[task, task] = accuracy_on(hnet, stream, task, most)
+    R[-1] = [accuracy_on(hnet, stream, task, most) for task in range(stream.num_tasks)]
+    return R
+
+
+def learn_task(
+    hnet: Hypernetwork,
+    keep: TaskRegularizer,
+    task: int,
+    batches: Iterable[Batch],
+    num_classes: int,
+    steps: int,
+    lr: float,
+    beta: float,
+) -> None:
+    """One task, by Adam with a rate that falls to 0 along half a cosine."""
+    optimizer = torch.optim.Adam(hnet.parameters_of(task), lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    with keep.learning(task):
+        for x, y in batches:
+            logits = hnet.run(x, task=task)[:, :num_classes]
+            loss = cross_entropy(logits, y)
+            if beta:
+                loss = loss + beta * keep.penalty()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+
+@torch.no_grad()
+def accuracy_on(hnet: Hypernetwork, stream: Stream, task: int, most: int | None = None) -> float:
+    """Fraction of a task's evaluation set that its network labels right, of the first `most`.
+
+    The task is known, and so are its classes, which share the first logits.
+    """
+    was_training, classes = hnet.training, stream.num_classes(task)
+    inputs, labels = stream.eval_set(task)
+    hnet.eval()
+    right = accuracy(
+        lambda some: hnet.run(some, task=task)[:, :classes], inputs[:most], labels[:most]
+    )
+    hnet.train(was_training)
+    return right

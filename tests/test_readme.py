@@ -1,0 +1,58 @@
+"""What the README shows in code runs as it stands, and does what is said of it."""
+
+import re
+
+import pytest
+import torch
+from kinds import KINDS
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from hnetlib.experiment import paths
+
+README = (paths.PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+
+
+def code_with(line):
+    """The README's one block of Python that has this in it."""
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", README, re.S) if line in b]
+    return block
+
+
+def points(num_classes):
+    """Points in the plane, and in which of so many equal sectors each one is."""
+    x = torch.randn(512, 2)
+    angle = torch.atan2(x[:, 1], x[:, 0]) / (2 * torch.pi) + 0.5  # 0 to 1
+    return x, (angle * num_classes).long().clamp(max=num_classes - 1)
+
+
+@pytest.fixture
+def names():
+    """What a reader brings along."""
+    module = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 3))
+    return {"my_module": module, "beta": 0.1}
+
+
+def test_the_loop_learns_and_keeps(names):
+    stream = [300 * [points(2)], 300 * [points(3)]]
+    names |= {"stream": stream}
+    exec(code_with("for batches in stream:"), names)
+    for task, batches in enumerate(stream):
+        x, y = batches[0]
+        right = names["hnet"].run(x, task=task).argmax(1) == y
+        assert right.float().mean() > 0.9
+    assert type(names["net"]) is nn.Sequential
+
+
+def test_a_stream_of_ones_own_loaders(names, capsys):
+    pairs = [(TensorDataset(*points(n)), TensorDataset(*points(n))) for n in (2, 3)]
+    names |= {"my_datasets": pairs}
+    exec(code_with("LoaderTasks(loaders"), names)
+    R = names["R"]
+    assert R.shape == (2, 2)
+    assert R[-1].min() > 0.9
+    assert "learning_acc" in capsys.readouterr().out
+
+
+def test_it_says_how_many_kinds_of_modules_are_tested():
+    assert re.findall(r"(\d+) kinds", README) == [str(len(KINDS))]
