@@ -59,6 +59,8 @@ def test_the_first_task_gets_its_factor():
         ({"method": "joint-hnet", "head_optimizer": "least_change"}, "adam with joint-hnet"),
         ({"method": "separate", "target": "conv-lenet"}, "a dense network with separate"),
         ({"num_tasks": 10**9}, "num_tasks: expected at most 10,000 tasks, got 1000000000"),
+        ({"noise_share": 1}, "noise_share: expected 0 to 0.9, with method hnet, got 1"),
+        ({"noise_share": 0.2, "method": "si"}, "noise_share: expected 0 to 0.9, with method hnet"),
         ({"epochs": 3}, "settings: expected names among"),
     ],
 )

@@ -8,6 +8,8 @@ import hnetlib
 from hnetlib import Hypernetwork
 from hnetlib.experiment import inference
 from hnetlib.experiment.data import load_data
+from hnetlib.experiment.hnets import load_hnet
+from hnetlib.experiment.learner import train_or_load
 from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.targets import MLP
 
@@ -33,7 +35,7 @@ def test_column_energy_is_the_variance_of_each_pixels_weights():
 
 def said(logits):
     nothing = torch.zeros(0)
-    return inference.Said(nothing, torch.tensor(logits), nothing, nothing)
+    return inference.Said(nothing, torch.tensor(logits), None, nothing, nothing)
 
 
 @pytest.mark.parametrize("name", inference.RULES["confidence"])
@@ -63,3 +65,13 @@ def test_every_rule_finds_tasks_of_the_committed_hypernetwork():
         assert found.task > 0.9, name
         assert found.label > 0.9, name
         assert found.told > 0.94
+
+
+def test_a_class_none_tells_tasks_apart_and_is_no_answer(tiny):
+    config = tiny("tokens-small", num_tasks=2, steps_per_task=60, target="mlp-32", noise_share=0.25)
+    run = train_or_load(config, progress=False)
+    hnet, tasks = load_hnet(run), PermutedTasks(load_data("mnist5k"), 2)
+    assert hnet.run(torch.rand(1, 784), task=0).shape == (1, 11)
+    (found,) = inference.evaluate(hnet, tasks, inference.NOT_NONE, 200, 128).values()
+    assert found.task > 0.95
+    assert run.results["acc"] > 0.8

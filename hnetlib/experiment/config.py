@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args, get_origin
 
 import torch
+from torch import nn
 
 from hnetlib.checks import expect_one_of
 from hnetlib.chunks import Along, Cut, FlatChunks, Piece
@@ -33,6 +34,7 @@ Method = Literal[
 Precision = Literal["float32", "tf32", "bf16"]
 LARGEST_SEED = 2**63 - 1  # what PyTorch's generators take
 MOST_TASKS = 10_000  # the accuracy matrix alone then takes 0.8 GB
+NUM_CLASSES = 10
 NUM_PIXELS = 28 * 28  # of an image of either data set
 GONE = ("snapshot_precision",)  # settings that recorded runs have and none has any more
 
@@ -104,6 +106,9 @@ class Config:
     what the others would be multiplied with is 0. 0: all have one."""
     frequency: float = 0.0
     """Of sine: standard deviation of the first layer's weights. 0: as for other layers."""
+    noise_share: float = 0.0
+    """Share of each batch that shows shuffled images, of a class of their own ("none"): it teaches
+    a task's network to say of other tasks' images that they are not its own. 0: no such class."""
     hnet_hidden: tuple[int, ...] = (200, 250, 350)
     """Hidden layer sizes of the hypernetwork."""
     hnet_activation: HnetActivation = "relu"
@@ -158,6 +163,9 @@ class Config:
         _check("num_chunks", self.num_chunks <= self.num_weights, limit, self)
         self._check_tokens()
         self._check_method()
+        share = self.noise_share
+        sound = is_number(share, 0, 0.9) and (share == 0 or self.method == "hnet")
+        _check("noise_share", sound, "0 to 0.9, with method hnet", self)
         if self.head_optimizer == "least_change":
             _check("look_ahead", not self.look_ahead, "False with least_change", self)
             limit = f"at most the last hidden layer's {hidden[-1]} units with least_change"
@@ -198,6 +206,11 @@ class Config:
             sound = self.target.startswith(("mlp-", "lenet-300-100"))
             _check("target", sound, "a dense network with separate", self)
 
+    def make_target(self) -> nn.Module:
+        """The network that is generated, as it starts."""
+        nothing = 1 if self.noise_share else 0
+        return make_target(self.target, self.num_pixels, NUM_CLASSES + nothing)
+
     @property
     def num_pixels(self) -> int:
         """Pixels of one image."""
@@ -230,13 +243,13 @@ class Config:
     def num_weights(self) -> int:
         """P, the number of weights of the target."""
         with torch.device("meta"):
-            target = make_target(self.target, self.num_pixels)
+            target = self.make_target()
         return sum(p.numel() for p in target.parameters())
 
     def _try_cut(self) -> None:
         """ValueError unless the target's parameters can be cut so."""
         with torch.device("meta"):
-            target = make_target(self.target, self.num_pixels)
+            target = self.make_target()
         pieces = [Piece((n,), p.shape, p.dtype) for n, p in target.named_parameters()]
         chosen = [piece for piece in pieces if piece.names[0] in self.generate]
         self.cut_of_target(chosen or pieces, 1)

@@ -58,10 +58,13 @@ def _count_right(
     order instead of 10,000 images in the task's, and all tasks share one copy of the images.
     """
     images, labels = tasks.data.eval_images, tasks.data.eval_labels
+    classes = tasks.data.num_classes  # a class "none" behind them is no answer
     name = getattr(network.target, "pixel_weight", None)
     if name is None:
         correct = [
-            _right(partial(network.run_target, {n: w[i] for n, w in weights.items()}), *some)
+            _right(
+                partial(network.run_target, {n: w[i] for n, w in weights.items()}), *some, classes
+            )
             for i, task in enumerate(group)
             for some in [tasks.eval_set(task)]
         ]
@@ -71,13 +74,15 @@ def _count_right(
     columns = orders[:, None].expand(-1, weights[name].shape[1], -1)  # [G, out, L]
     weights = weights | {name: weights[name].gather(2, columns)}
     run_all = vmap(network.run_target, in_dims=(0, None))
-    return _right(lambda some: run_all(weights, some), images, labels)
+    return _right(lambda some: run_all(weights, some), images, labels, classes)
 
 
-def _right(classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> Tensor:
+def _right(
+    classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, classes: int | None = None
+) -> Tensor:
     """How many `images` [M, D] `classify` labels right; leading dimensions of logits are kept."""
     return sum(
-        (classify(some).argmax(-1) == true).sum(-1)
+        (classify(some)[..., :classes].argmax(-1) == true).sum(-1)
         for some, true in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True)
     )
 

@@ -9,7 +9,6 @@ from hnetlib.experiment.config import Config
 from hnetlib.experiment.files import DamagedError, RunError, read_tensors, write_tensors
 from hnetlib.experiment.runs import Run
 from hnetlib.hypernet import Hypernetwork
-from hnetlib.targets import make_target
 
 
 def build_hnet(config: Config) -> Hypernetwork:
@@ -17,7 +16,7 @@ def build_hnet(config: Config) -> Hypernetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         hnet = Hypernetwork(
-            make_target(config.target, config.num_pixels),
+            config.make_target(),
             num_tasks=config.num_tasks,
             num_chunks=config.num_chunks if config.cut == "flat" else 1,
             task_token_dim=config.task_token_dim,

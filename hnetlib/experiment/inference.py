@@ -30,6 +30,7 @@ class Said:
 
     images: Tensor  # [B, D]
     logits: Tensor  # [T, B, classes]: of each task's network
+    none: Tensor | None  # [T, B]: their logit that an image is of no class, where they have one
     energy: Tensor  # [T, D]: of each task's weights, see `column_energy`
     means: Tensor  # [T, D]: mean training image of each task
 
@@ -58,6 +59,11 @@ def log_sum_exp(said: Said) -> Tensor:
     return said.logits.logsumexp(-1)
 
 
+def not_none(said: Said) -> Tensor:
+    """The log odds that an image is of any class, by networks that learned a class "none"."""
+    return log_sum_exp(said) - said.none
+
+
 def light_on_energy(said: Said) -> Tensor:
     """The correlation over pixels of an image's light with the log energy of their columns.
 
@@ -79,6 +85,7 @@ def nearest_mean(said: Said) -> Tensor:
     return -torch.cdist(said.means, said.images).square()
 
 
+NOT_NONE = {"not none": not_none}  # confidence, too
 RULES: dict[str, dict[str, Rule]] = {
     "confidence": {
         "max probability": max_probability,
@@ -144,7 +151,10 @@ def evaluate(
     for task in range(tasks.num_tasks):
         images, labels = (part[chosen] for part in tasks.eval_set(task))
         logits = logits_of_all(network, images, tasks.num_tasks)
-        said = Said(images, logits, energy, means)
+        classes = tasks.data.num_classes
+        none = logits[..., classes] if logits.shape[-1] > classes else None
+        logits = logits[..., :classes]
+        said = Said(images, logits, none, energy, means)
         for name, rule in rules.items():
             rows[name].append(_row(rule(said), logits, labels, task, batch))
     return {name: Found(*torch.tensor(row).mean(0).tolist()) for name, row in rows.items()}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from hnetlib.experiment import runs
 from hnetlib.experiment.baselines import LEARNERS
@@ -90,7 +90,8 @@ class Learner(ContinualLearner):
 
             def step(number: int) -> dict[str, Tensor]:
                 pairs = self.regularizer.draw(draws.generator)
-                task_loss, penalty = train(*batch(order.next()), pairs, self.rate(number / steps))
+                inputs = self._with_noise(batch, order.next(), draws.generator)
+                task_loss, penalty = train(*inputs, pairs, self.rate(number / steps))
                 return {"train/cross_entropy": task_loss, "train/penalty": penalty}
 
             keep = {"order": order, "draws": draws, "step": train}
@@ -115,6 +116,25 @@ class Learner(ContinualLearner):
             self.hnet.select_chunks(task, chosen)
         images = data.train_images.index_select(1, permutation[chosen])  # [N, U]
         return lambda indices: (images.index_select(0, indices), data.train_labels[indices])
+
+    def _with_noise(
+        self, batch: Callable[[Tensor], tuple[Tensor, Tensor]], indices: Tensor, draws: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The batch of indices [B], in which a share of the images is shuffled, of no class.
+
+        They are in two random orders, as another task would show them, which needs no image of
+        another task.
+        """
+        data, number = self.tasks.data, round(self.config.noise_share * len(indices))
+        if not number:
+            return batch(indices)
+        images, labels = batch(indices[number:])
+        parts = [images]
+        for some in indices[:number].chunk(2):
+            order = torch.randperm(data.num_pixels, generator=draws)[: images.shape[1]]
+            parts.append(self.tasks.batch(order.to(images.device), some)[0])
+        nothing = labels.new_full((number,), data.num_classes)
+        return torch.cat(parts), torch.cat([labels, nothing])  # [B, D or U], [B]
 
     @property
     def stored_eval(self) -> int:

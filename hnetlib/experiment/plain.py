@@ -10,7 +10,6 @@ from torch.func import functional_call, vmap
 
 from hnetlib.experiment.config import Config
 from hnetlib.hypernet import Hypernetwork
-from hnetlib.targets import make_target
 
 Own = Literal["nothing", "head", "everything"]
 
@@ -77,7 +76,7 @@ def build_plain(config: Config, own: Own) -> PlainNetwork:
     different = 1 if own == "nothing" else config.num_tasks
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        targets = [make_target(config.target, config.num_pixels) for _ in range(different)]
+        targets = [config.make_target() for _ in range(different)]
     return PlainNetwork(targets, own).to(config.device)
 
 
