@@ -10,6 +10,7 @@ from hnetlib.experiment import inference
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.hnets import load_hnet
 from hnetlib.experiment.learner import train_or_load
+from hnetlib.experiment.streams import RelabelledTasks, RotatedTasks, SplitTasks
 from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.targets import MLP
 
@@ -49,8 +50,8 @@ def test_a_wrong_task_scores_its_batch_zero():
     logits = nn.functional.one_hot(labels, 2).float().expand(2, -1, -1).clone()  # [2, 4, classes]
     logits[1] = logits[1].flip(-1)  # the other task's network is always wrong
     scores = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]])
-    row = inference._row(scores, logits, labels, task=0, batch=2)
-    assert row == [0.5, 0.5, 1.0, 0.5]  # the first of images 0, 1 is right; of 2, 3 wrong
+    row = inference._row(scores, logits.argmax(-1) == labels, task=0, batch=2)
+    assert row == [0.5, 0.5, 0.5, 1.0, 0.5]  # the first of images 0, 1 is right; of 2, 3 wrong
 
 
 def test_more_images_add_up():
@@ -75,3 +76,24 @@ def test_a_class_none_tells_tasks_apart_and_is_no_answer(tiny):
     (found,) = inference.evaluate(hnet, tasks, inference.NOT_NONE, 200, 128).values()
     assert found.task > 0.95
     assert run.results["acc"] > 0.8
+
+
+def test_scores_are_those_that_are_counted():
+    hnet = Hypernetwork(MLP((784, 8, 10)), num_tasks=3)
+    tasks = PermutedTasks(load_data("mnist5k"), 3)
+    scores = inference.score_all(hnet, tasks, ALL, num_images=20)
+    found = inference.evaluate(hnet, tasks, ALL, num_images=20, batch=20)
+    for name, some in scores.items():
+        assert some.shape == (3, 3, 20)
+        hits = some.argmax(1) == torch.arange(3)[:, None]
+        assert found[name].task == pytest.approx(float(hits.float().mean())), name
+
+
+@pytest.mark.parametrize("stream", [RotatedTasks, RelabelledTasks, SplitTasks], ids=str)
+def test_mean_images_are_those_of_any_stream(stream):
+    data = load_data("mnist5k")
+    given = {RotatedTasks: (0.0, 90.0), RelabelledTasks: 2, SplitTasks: ((0, 1), (2, 3))}[stream]
+    means = inference.mean_images(stream(data, given))
+    assert means.shape == (2, 784)
+    mine = data.train_labels < 2 if stream is SplitTasks else data.train_labels >= 0
+    torch.testing.assert_close(means[0], data.train_images[mine].mean(0), atol=1e-5, rtol=0)

@@ -5,12 +5,11 @@
 (c) input statistics: mean training images, stored for this alone.
 
 A rule scores an image for every task; the highest score wins, and that task's network classifies.
-With all classes and tasks told apart by the model itself, labels being shared by tasks, this is the
-domain-incremental scenario of van de Ven & Tolias (arXiv 1904.07734) where only the class counts,
-and task inference where the task counts too.
+Of the three scenarios of van de Ven & Tolias (arXiv 1904.07734) the share of right classes is the
+domain-incremental one, of right tasks and classes the class-incremental one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from hnetlib.experiment.evaluation import Network
+from hnetlib.experiment.streams import ImageTasks
 from hnetlib.experiment.tasks import PermutedTasks
 
 TASKS_AT_ONCE = 50  # whose networks are generated together
@@ -36,6 +36,7 @@ class Said:
 
 
 Rule = Callable[[Said], Tensor]  # scores [T, B]
+Tasks = PermutedTasks | ImageTasks
 
 
 def max_probability(said: Said) -> Tensor:
@@ -122,9 +123,15 @@ def column_energy(network: Network, num_tasks: int) -> Tensor:
     )
 
 
-def mean_images(tasks: PermutedTasks) -> Tensor:
+def mean_images(tasks: Tasks) -> Tensor:
     """The mean training image of each task, [T, D]."""
-    return tasks.data.train_images.mean(0)[tasks.permutations]
+    if isinstance(tasks, PermutedTasks):
+        mean = tasks.data.train_images.mean(0)  # [D]
+        return torch.stack([mean[tasks.permutation(task)] for task in range(tasks.num_tasks)])
+    images, labels = tasks.data.train_images, tasks.data.train_labels
+    own = [tasks.images_of(task, labels) for task in range(tasks.num_tasks)]  # each [K]
+    shown = (tasks.show(t, images[mine], labels[mine])[0] for t, mine in enumerate(own))
+    return torch.stack([some.mean(0) for some in shown])
 
 
 @dataclass(frozen=True)
@@ -133,42 +140,54 @@ class Found:
 
     task: float  # share of images whose task was found
     label: float  # share of images whose class was found, by the network of the task found
-    told: float  # the same where the task is told
+    both: float  # share of images of which both were
+    told: float  # share of images whose class is found where the task is told
     batch: float  # the first image of a batch decides; a wrong task scores the batch 0
 
 
-@torch.no_grad()
 def evaluate(
-    network: Network, tasks: PermutedTasks, rules: dict[str, Rule], num_images: int, batch: int
+    network: Network, tasks: Tasks, rules: dict[str, Rule], num_images: int, batch: int
 ) -> dict[str, Found]:
     """Every rule on `num_images` evaluation images of every task, at equal distances.
 
     `batch`: images of a task that one of them decides for, 128 in Wortsman et al. (2006.14769).
     """
-    chosen = torch.linspace(0, len(tasks.data.eval_labels) - 1, num_images).long()
-    energy, means = column_energy(network, tasks.num_tasks), mean_images(tasks)
     rows: dict[str, list[list[float]]] = {name: [] for name in rules}
-    for task in range(tasks.num_tasks):
-        images, labels = (part[chosen] for part in tasks.eval_set(task))
-        logits = logits_of_all(network, images, tasks.num_tasks)
-        classes = tasks.data.num_classes
-        none = logits[..., classes] if logits.shape[-1] > classes else None
-        logits = logits[..., :classes]
-        said = Said(images, logits, none, energy, means)
+    for task, (said, labels) in enumerate(_said_of_each(network, tasks, num_images)):
+        right = said.logits.argmax(-1) == labels  # [T, B]
         for name, rule in rules.items():
-            rows[name].append(_row(rule(said), logits, labels, task, batch))
+            rows[name].append(_row(rule(said), right, task, batch))
     return {name: Found(*torch.tensor(row).mean(0).tolist()) for name, row in rows.items()}
 
 
-def _row(scores: Tensor, logits: Tensor, labels: Tensor, task: int, batch: int) -> list[float]:
+def score_all(
+    network: Network, tasks: Tasks, rules: dict[str, Rule], num_images: int
+) -> dict[str, Tensor]:
+    """Scores [T, T, B] of each rule: `num_images` images of each task, for every task."""
+    each = [said for said, _ in _said_of_each(network, tasks, num_images)]
+    return {name: torch.stack([rule(said) for said in each]) for name, rule in rules.items()}
+
+
+@torch.no_grad()
+def _said_of_each(network: Network, tasks: Tasks, num_images: int) -> Iterator[tuple[Said, Tensor]]:
+    """For each task: what there is to say of images of it, and their labels [B]."""
+    energy, means = column_energy(network, tasks.num_tasks), mean_images(tasks)
+    classes = tasks.data.num_classes
+    for task in range(tasks.num_tasks):
+        images, labels = tasks.eval_set(task)
+        chosen = torch.linspace(0, len(labels) - 1, num_images).long()
+        logits = logits_of_all(network, images[chosen], tasks.num_tasks)
+        none = logits[..., classes] if logits.shape[-1] > classes else None
+        yield Said(images[chosen], logits[..., :classes], none, energy, means), labels[chosen]
+
+
+def _row(scores: Tensor, right: Tensor, task: int, batch: int) -> list[float]:
+    """The numbers of `Found` for one task: scores [T, B], and which networks are right [T, B]."""
     found = scores.argmax(0)  # [B]
-    right = logits.argmax(-1) == labels  # [T, B]
-    label = right.gather(0, found[None])[0]
-    told = right[task].float()
-    decided = torch.cat(
-        [(found[i] == task) * told[i : i + batch] for i in range(0, len(labels), batch)]
-    )
-    return [float(x.float().mean()) for x in (found == task, label, told, decided)]
+    label, hit, told = right.gather(0, found[None])[0], found == task, right[task]
+    starts = range(0, len(found), batch)
+    decided = torch.cat([hit[i] * told[i : i + batch] for i in starts])
+    return [float(x.float().mean()) for x in (hit, label, hit & told, told, decided)]
 
 
 def tasks_by_number_of_images(scores: Tensor, task: int, counts: Sequence[int]) -> list[float]:
