@@ -132,6 +132,11 @@ OF_ALL = [  # for every notebook that has the parameter
     ("levels", 0.5, "expected different numbers from 0 to 1, with 0 and 1"),
     ("tasks_per_level", 1, "expected a whole number of at least 2"),
     ("num_images", 0, COUNT),
+    ("num_others", 0, "expected a whole number"),
+    ("num_others", 2.5, "expected a whole number"),
+    ("steps_of_others", 0, COUNT),
+    ("steps_of_others", "few", COUNT),
+    ("batch", 0, COUNT),
     ("bits", [], "expected a list of whole numbers"),
     ("bits", [0], "expected a list of whole numbers"),
     ("bits", "8", "expected a list of whole numbers"),
@@ -145,6 +150,10 @@ OF_ONE = [
     ("06", "num_tasks", -1, COUNT),
     ("08", "num_tasks", 0, COUNT),
     ("08", "num_tasks", "five", COUNT),
+    ("09", "num_tasks", 1, "expected a whole number of at least 2"),
+    ("09", "num_others", 6, "expected a whole number from 1 to 5"),
+    ("10", "num_tasks", 0, COUNT),
+    ("10", "num_others", 1, "expected a whole number of at least 2"),
     ("08", "num_chunks", 60_000, "expected at most one chunk for each of the target's"),
 ]
 
@@ -216,6 +225,11 @@ SLOW = [
     ("08", {"num_tasks": 12, "steps": "2", "batch_size": 1, "beta": 0, **SHORT}),
     ("08", {"steps": 9, "hnet_hidden": "[1]", "num_chunks": 1, "num_images": 10**6, **SHORT}),
     ("08", {"steps": 1, "permutation_seed": 2**63 - 1, **SHORT}),
+    ("09", {"num_tasks": 2, "num_others": 1, "steps_per_task": 1}),
+    ("09", {"num_tasks": 5, "num_others": 5, "permutation_seed": 2**63 - 1, **SHORT}),
+    ("09", {"profile": "smoke-plain", "num_tasks": "2", "seed": 2**63 - 1, **SHORT}),
+    ("10", {"num_tasks": 1, "num_images": 1, "batch": 1, "steps_of_others": 1}),
+    ("10", {"num_tasks": 6, "num_images": 10**6, "num_others": 2, "steps_of_others": 2}),
     ("90", {"steps": 3, "seed": "5"}),
 ]
 
