@@ -90,7 +90,7 @@ def dots(values: Mapping[str, float], *, xlabel: str, marked: Collection[str] = 
 def kept_and_lost(
     groups: Mapping[str, Mapping[str, tuple[float, float]]], *, xlabel: str
 ) -> Figure:
-    """A line for each name, in which an arrow of each group goes from a fraction to another."""
+    """For each name and group a line from one fraction (a bar) to another (a dot)."""
     names = list(next(iter(groups.values())))
     fig, axis = plt.subplots(figsize=(7.0, 0.42 * len(names) + 1.3))
     for number, (label, ends) in enumerate(groups.items()):
