@@ -16,6 +16,7 @@ STORED = (50e3, 13e6)
 ACCURACIES = (98, 97, 95, 90, 80, 60, 20)  # with a tick, in percent
 SIZES = ("100k", "300k", "1M", "3M", "10M")
 UNITS = {"k": 1e3, "M": 1e6}
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def _y(acc: float) -> float:
 
 def frontier(points: Sequence[Point], title: str, summary: str) -> str:
     """The figure of `points` as SVG; `summary` says in words what it shows."""
-    parts = [*_axes(), *_labels(points), *map(_mark, points)]
+    marks = sorted(points, key=lambda point: point.kind == "ours")  # which lie on top
+    parts = [*_axes(), *_labels(points), *map(_mark, marks)]
     body = "\n".join(parts)
     return (
         f'<svg class="frontier" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
@@ -88,20 +90,31 @@ def _mark(point: Point) -> str:
 
 
 def _labels(points: Sequence[Point]) -> Iterable[str]:
-    """A label beside each named point, left of it where the right has no room, none on another."""
-    taken: list[tuple[float, float, float]] = []  # left, right, baseline
-    for point in sorted(points, key=lambda p: p.place[1]):
-        if not point.label:
-            continue
-        x, y = point.place
-        width = 6.1 * len(point.label)
-        left = x - 10 - width if x + 10 + width > WIDTH - RIGHT else x + 10
-        base = y + 4
-        while any(l < left + width and left < r and abs(b - base) < 13 for l, r, b in taken):
-            base += 2
-        taken.append((left, left + width, base))
-        yield _text(left, base, point.label)
+    """A label beside each named point: at the first of six places that hides the least."""
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in (point.place for point in points)]
+    for point in points:
+        if point.label:
+            boxes = [_box(point, side, lower) for lower in (0, -13, 13) for side in (1, -1)]
+            best = min(boxes, key=lambda box: sum(_overlap(box, other) for other in taken))
+            taken.append(best)
+            yield _text(best[0], best[3] - 3, point.label, name=point.kind)
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _box(point: Point, side: int, lower: int) -> Box:
+    """Where a label would be: left (-1) or right (1) of its mark, and so much lower."""
+    (x, y), width = point.place, 7.2 * len(point.label)
+    left = x + 9 if side > 0 else x - 9 - width
+    return left, y - 7 + lower, left + width, y + 7 + lower
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """The area that two boxes share; what is over the figure's border counts as shared."""
+    wide = min(a[2], b[2]) - max(a[0], b[0])
+    high = min(a[3], b[3]) - max(a[1], b[1])
+    outside = max(0.0, a[2] - WIDTH) + max(0.0, LEFT - a[0])
+    return 100 * outside + max(0.0, wide) * max(0.0, high)
+
+
+def _text(x: float, y: float, text: str, *, anchor: str = "start", name: str = "") -> str:
+    named = f' class="{name}"' if name else ""
+    return f'<text{named} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
