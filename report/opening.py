@@ -112,8 +112,8 @@ def _figure(rows: list[dict]) -> str:
     return frontier(
         points,
         f"Final average accuracy against everything stored, PermutedMNIST with {ALL_TASKS} tasks",
-        f"{len(points)} marks of accuracy over the number of stored parameters. The most accurate, "
-        f"{best.name}, has {100 * best.acc:.1f} % with {best.stored:,.0f} parameters; the smallest, "
+        f"{len(points)} marks of accuracy over the parameters stored. The most accurate, "
+        f"{best.name}, has {100 * best.acc:.1f} % with {best.stored:,.0f}; the smallest, "
         f"{least.name}, has {100 * least.acc:.1f} % with {least.stored:,.0f}.",
     )
 
