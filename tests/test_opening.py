@@ -184,3 +184,15 @@ def test_glossary_has_the_symbols_and_references_can_be_followed(make_page):
     terms = " ".join(term.text for term in page.select(".glossary dt"))
     assert {"T", "P", "C", "H", "R", "D", "M", "β"} <= set(re.findall(r"\w", terms))
     assert len(page.select(".references li")) == len(page.select(".references li:has(a[href])"))
+
+
+def test_the_committed_notebooks_still_make_a_page(tmp_path, capsys):
+    notebooks = sorted((REFERENCE / "laptop" / "notebooks").glob("*.ipynb"))
+    build.build(notebooks, tmp_path / "report.html", profile="laptop", dataset="mnist")
+    assert "warning" not in capsys.readouterr().err
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(source.encode()) < 6_000_000
+    page = BeautifulSoup(source, "html.parser")
+    assert len(page.select("main > section.chapter h2 > .number")) == len(notebooks)
+    assert page.select('.claims a[href="#provenance-5"]'), "its run is known"
+    assert len(page.select("details.code")) > 80
