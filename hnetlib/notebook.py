@@ -18,7 +18,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 HEADLINE_MIME = "application/vnd.hnetlib.headline+json"
-PROVENANCE_MIME = "application/vnd.hnetlib.experiment.provenance+json"
+PROVENANCE_MIME = "application/vnd.hnetlib.provenance+json"
 NUMBER = re.compile(r"[-+]?\d[\d.,]*( ?%)?( ± \d[\d.,]*( ?%)?)?|-")
 DPI = 144  # 1.5 pixels for each of the 96 that make an inch on a screen: sharp, still small
 

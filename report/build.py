@@ -26,6 +26,8 @@ from hnetlib.experiment.paths import reference_dir
 from hnetlib.experiment.provenance import commit, hardware
 from hnetlib.experiment.values import say_in_any_locale
 from report.chapter import PageError, read_chapter
+from report.claims import file_of_run, table_with, way_to_repository
+from report.opening import read_opening
 from report.results import TEXT, read_results
 
 HERE = Path(__file__).resolve().parent
@@ -50,6 +52,7 @@ def build(notebooks: Sequence[Path], out: Path, *, profile: str, dataset: str) -
         raise PageError(f"notebooks: expected one notebook a chapter, got several of {repeated[0]}")
     page = _template().render(
         chapters=chapters,
+        opening=read_opening(reference_dir("")),
         results=read_results(reference_dir(""), first=profile),
         text_columns=TEXT,
         profile=profile,
@@ -58,6 +61,9 @@ def build(notebooks: Sequence[Path], out: Path, *, profile: str, dataset: str) -
         machine=environment(),
         css=_css(),
         duration=_duration,
+        table_with=table_with,
+        file_of_run=file_of_run,
+        repository=way_to_repository(out),
     )
     _replace(out, _standing_alone(page))
 

@@ -1,17 +1,25 @@
 """The cells of one notebook as HTML that can share a page with other notebooks' cells."""
 
+import base64
 import html
+import io
 import re
 from pathlib import Path
 
 import jinja2
+from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from PIL import Image
 
 from report.equations import mathml, with_math
+from report.folding import code_lines
 
 HERE = Path(__file__).resolve().parent
 LONG = 25  # lines of text output beyond which it is folded
+PAPER = 0.6  # share of white pixels from which on a figure is lines on paper, no picture
+# Of a phone's 390 pixels a table can have 352; a letter takes about 7.2, a column's padding 19.
+PHONE, LETTER, PADDING = 352, 7.2, 19
 
 
 class CellsExporter(HTMLExporter):
@@ -43,6 +51,9 @@ class CellsExporter(HTMLExporter):
         yield "caption", self.caption
         yield "with_math", with_math
         yield "is_long", lambda text: text.count("\n") >= LONG
+        yield "is_line_art", is_line_art
+        yield "is_wide", is_wide
+        yield "num_lines", num_lines
 
     @jinja2.pass_context
     def markdown2html(self, context, source: str) -> str:
@@ -120,3 +131,29 @@ def _plain(markup: str) -> str:
 def slug(text: str) -> str:
     """`text` as the end of an anchor."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"
+
+
+def num_lines(source: str) -> str:
+    """How many lines of code a cell has, in words."""
+    count = len(code_lines(source))
+    return "1 line" if count == 1 else f"{count} lines"
+
+
+def is_line_art(png: str) -> bool:
+    """Whether a figure is lines on white paper, so that its colours can be turned for the dark."""
+    with Image.open(io.BytesIO(base64.b64decode(png))) as image:
+        shades = image.convert("L").histogram()
+    return sum(shades[250:]) >= PAPER * sum(shades)
+
+
+def is_wide(table: str) -> bool:
+    """Whether a table must scroll on a phone: its columns can't be narrower than their words."""
+    rows = [row.find_all(["th", "td"]) for row in BeautifulSoup(table, "html.parser")("tr")]
+    columns = zip(*(row for row in rows if row), strict=False)
+    return sum(PADDING + LETTER * max(map(_longest_word, column)) for column in columns) > PHONE
+
+
+def _longest_word(cell) -> int:
+    text = cell.get_text()
+    whole = cell.name == "td" and "right" in cell.get("style", "")  # "96.90 ± 0.06" is not broken
+    return len(text) if whole else max(map(len, text.split()), default=0)

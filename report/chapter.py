@@ -9,7 +9,9 @@ import nbformat
 
 from hnetlib.notebook import HEADLINE_MIME, PROVENANCE_MIME
 from report.cells import CellsExporter, slug
+from report.folding import fold
 
+FIRST_APPENDIX = 90  # the number of its notebook
 PROGRESS = re.compile(r"\d+%\||\d+it \[|\d(it/s|s/it)")  # a line of a tqdm bar
 
 
@@ -27,12 +29,23 @@ class Chapter:
     body: str = ""
     sections: list[tuple[str, str]] = field(default_factory=list)
     headlines: list[dict] = field(default_factory=list)
+    tables: dict[str, str] = field(default_factory=dict)  # anchor -> HTML
     runs: list[dict] = field(default_factory=list)
     seconds: float | None = None
 
     @property
     def anchor(self) -> str:
         return f"chapter-{self.key}"
+
+    @property
+    def number(self) -> str:
+        """What the page calls it: notebooks from 90 on are appendices A, B, ..."""
+        letter = self.key.isdigit() and FIRST_APPENDIX <= int(self.key) < FIRST_APPENDIX + 26
+        return chr(ord("A") + int(self.key) - FIRST_APPENDIX) if letter else self.key
+
+    @property
+    def label(self) -> str:
+        return f"Chapter {self.key}" if self.number == self.key else f"Appendix {self.number}"
 
 
 def read_chapter(path: Path) -> Chapter:
@@ -51,7 +64,10 @@ def read_chapter(path: Path) -> Chapter:
     exporter = CellsExporter(chapter.key, path.parent)
     resources = {"chapter_key": chapter.key}
     chapter.body, _ = exporter.from_notebook_node(notebook, resources=resources)
+    chapter.body += "</details>" if notebook.metadata["within"] else ""
     chapter.title = exporter.title or html.escape(path.stem)
+    if chapter.number != chapter.key:
+        chapter.title = re.sub(r"^Appendix:\s*(\w)", lambda m: m[1].upper(), chapter.title)
     chapter.sections = exporter.sections
     return chapter
 
@@ -88,23 +104,36 @@ def _first_line(text: str) -> str:
 def _prepare(notebook: nbformat.NotebookNode, chapter: Chapter) -> None:
     """Number figures and tables, collect headlines and runs, drop progress bars; in place."""
     counts = {"Figure": 0, "Table": 0}
+    fold(notebook)
     for index, cell in enumerate(notebook.cells):
         cell.id = f"{chapter.key}-{index}"  # the notebook's own ids may repeat over the page
         if cell.cell_type != "code":
             continue
         cell.outputs = [output for output in _joined(cell.outputs) if _is_shown(output)]
+        if cell.metadata["folded"] and all(o.get("name") == "stdout" for o in cell.outputs):
+            cell.metadata["printed"] = "\n".join(output.text for output in cell.outputs)
+            cell.outputs = []
         for output in cell.outputs:
-            data, ours = output.get("data", {}), output.get("metadata", {}).get("hnetlib", {})
+            data, ours = output.get("data", {}), _details(output)
             if HEADLINE_MIME in data:
-                chapter.headlines.append(dict(data[HEADLINE_MIME]))
+                ours["anchor"] = f"headline-{chapter.key}-{len(chapter.headlines) + 1}"
+                headline = dict(data[HEADLINE_MIME]) | {"own": ours["anchor"]}
+                chapter.headlines.append(headline)
             if PROVENANCE_MIME in data:
                 ours["first"] = not chapter.runs
                 chapter.runs.append(dict(data[PROVENANCE_MIME]))
             if ours.get("caption"):
                 kind = "Figure" if "image/png" in data else "Table"
                 counts[kind] += 1
-                ours["label"] = f"{kind} {chapter.key}.{counts[kind]}"
+                ours["label"] = f"{kind} {chapter.number}.{counts[kind]}"
                 ours["anchor"] = f"{kind.lower()}-{chapter.key}-{counts[kind]}"
+                if "text/html" in data:
+                    chapter.tables[ours["anchor"]] = data["text/html"]
+
+
+def _details(output: nbformat.NotebookNode) -> dict:
+    """What concerns the page alone of an output, to be read and written."""
+    return output.get("metadata", {}).setdefault("hnetlib", nbformat.NotebookNode())
 
 
 def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:

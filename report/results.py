@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from report.chapter import PageError
+from report.claims import reference_file
 
 TEXT = ("method", "profile", "commit", "date")  # the other columns are numbers
 
@@ -21,6 +22,7 @@ class Results:
     hardware: str
     targets: str  # the kinds of network that the rows are about
     rows: list[dict[str, str]]
+    files: list[str | None]  # of each row's first run, in a checkout
 
     @property
     def place(self) -> str:
@@ -37,10 +39,18 @@ def read_results(folder: Path, first: str) -> list[Results]:
     return [results for path in paths for results in _read(path)]
 
 
+def read_rows(path: Path) -> list[dict]:
+    """The rows of one summary that are of MNIST; PageError where they can't be read."""
+    try:
+        return [row for row in json.loads(path.read_text()) if row["dataset"] == "mnist"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
 def _read(path: Path) -> list[Results]:
     """The rows of one summary: most tasks first, among equals the best first."""
+    rows = read_rows(path)
     try:
-        rows = [row for row in json.loads(path.read_text()) if row["dataset"] == "mnist"]
         rows.sort(key=lambda row: (-row["num_tasks"], -row["acc_mean"]))
         machines = dict.fromkeys(row.get("hardware") for row in rows)
         return [
@@ -48,14 +58,25 @@ def _read(path: Path) -> list[Results]:
             for machine in machines
         ]
     except (ValueError, LookupError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise PageError(f"{path}: expected rows of results, cannot read them ({reason})") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> PageError:
+    reason = f"{type(error).__name__}: {error}"
+    return PageError(f"{path}: expected rows of results, cannot read them ({reason})")
 
 
 def _results(profile: str, hardware: str | None, rows: list[dict]) -> Results:
     targets = dict.fromkeys(row["target"] for row in rows if row.get("target"))
     columns = [_columns(row) for row in rows]
-    return Results(profile, hardware or "unknown hardware", ", ".join(targets), columns)
+    files = [reference_file(profile, _run(row)) for row in rows]
+    return Results(profile, hardware or "unknown hardware", ", ".join(targets), columns, files)
+
+
+def _run(row: dict) -> str:
+    """How the files of a row's runs begin."""
+    size = row.get("size")
+    return row["method"] if size in (None, "target") else f"{row['method']}-{size}"
 
 
 def _columns(row: dict) -> dict[str, str]:

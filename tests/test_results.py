@@ -152,7 +152,7 @@ def test_with_mnist_the_section_follows_the_chapters(make_page):
 @pytest.mark.parametrize("profile", ["smoke", "laptop"])
 def test_without_mnist_the_section_comes_first_and_says_whose_numbers_these_are(make_page, profile):
     page = make_page({"laptop": [ROW]}, dataset="mnist5k", profile=profile)
-    places = [page.index('class="banner"'), page.index(ANCHOR), page.index('class="card"')]
+    places = [page.index('class="banner"'), page.index(ANCHOR)]
     places += [page.index('<h2 id="chapter-1">')]
     assert places == sorted(places)
     assert "These numbers are of all of MNIST; the page's own, which follow, are of 5,000" in page
@@ -181,7 +181,8 @@ def test_a_size_of_its_own_is_named(make_page):
 @pytest.mark.parametrize("dataset", ["mnist", "mnist5k"])
 def test_no_results_no_section(make_page, summaries, dataset):
     page = make_page(summaries, dataset=dataset)
-    assert "eference" not in page[page.index("<body>") :]
+    assert "reference-results" not in page[page.index("<body>") :]
+    assert 'class="abstract"' not in page
 
 
 @pytest.mark.parametrize("rows", ["{", [{"dataset": "mnist"}], ["hnet"]])
