@@ -112,7 +112,7 @@ class PageRenderer(IPythonRenderer):
         return mathml(body, display="inline")
 
     def block_math(self, body: str) -> str:
-        return f'<span class="equation">{mathml(body, display="block")}</span>'
+        return f'<span class="equation" tabindex="0">{mathml(body, display="block")}</span>'
 
     def latex_environment(self, name: str, body: str) -> str:
         return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")

@@ -97,7 +97,9 @@ def _labels(points: Sequence[Point]) -> Iterable[str]:
             boxes = [_box(point, side, lower) for lower in (0, -13, 13) for side in (1, -1)]
             best = min(boxes, key=lambda box: sum(_overlap(box, other) for other in taken))
             taken.append(best)
-            yield _text(best[0], best[3] - 3, point.label, name=point.kind)
+            left = best[0] < point.place[0]
+            x, anchor = (best[2], "end") if left else (best[0], "start")
+            yield _text(x, best[3] - 3, point.label, anchor=anchor, name=point.kind)
 
 
 def _box(point: Point, side: int, lower: int) -> Box:
