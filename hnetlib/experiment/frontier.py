@@ -1,24 +1,66 @@
 """What is known of accuracy against everything stored, over 100 tasks of PermutedMNIST."""
 
 import json
+from typing import NamedTuple
 
 from hnetlib.experiment import paths
 
+TASKS, TOKENS = 100, ("tokens-small", "tokens", "tokens-large")
 Points = list[tuple[float, float]]  # parameters stored, final average accuracy
 
-# (name, where it is said, parameters stored for 100 tasks, final average accuracy)
-PUBLISHED: tuple[tuple[str, str, int, float], ...] = ()
+
+class Published(NamedTuple):
+    """A point that others published."""
+
+    name: str
+    stored: float  # parameters, of 32 bits
+    acc: float
+    source: str
+
+
+POSTERIOR = "chrhenning/posterior_replay_cl, probabilistic/prob_mnist/README.rst; one run"
+PUBLISHED = (
+    Published("PR-Dirac-SR", 2.95e6, 0.9590, POSTERIOR),
+    Published("PR-BbB-SR", 5.58e6, 0.9684, POSTERIOR),
+    Published("SI + XdG", 5.59e6, 0.9550, "numenta/htmpapers; a random gate a task besides"),
+)
+KINDS = {  # of rows of the search, on validation
+    "tokens": "tokens",
+    "separate": "a network for each task",
+    "linear": "linear generator",
+    "random": "generator never learned",
+}
 
 
 def points() -> dict[str, Points]:
-    """By name: committed runs on test images, searches on validation, and what is published."""
-    found: dict[str, Points] = {}
-    for summary in sorted(paths.reference_dir("").glob("*/summary.json")):
-        for row in json.loads(summary.read_text()):
-            if row["num_tasks"] == 100 and row["method"] == "hnet":
-                found[f"{row['profile']} (test)"] = [(row["stored_eval"], row["acc_mean"])]
+    """By name: searches on validation, committed runs on test images, and what is published."""
+    found = {f"{name} (validation)": searched(kind) for kind, name in KINDS.items()}
+    found["tokens in 8 bits (validation)"] = searched("tokens", "_8_bits")
+    rows = {row["profile"]: row for row in _rows() if row["method"] == "hnet"}
+    (rows["separate"],) = [row for row in _rows() if row["method"] == "separate"]
+    sizes = {name: (row["stored_eval"], row["acc_mean"]) for name, row in rows.items()}
+    found["tokens (test, 3 seeds)"] = [sizes.pop(name) for name in TOKENS if name in sizes]
+    found |= {f"{name} (test)": [size] for name, size in sizes.items()}
+    found |= {f"{p.name} (published)": [(p.stored, p.acc)] for p in PUBLISHED}
+    return {name: some for name, some in found.items() if some}
+
+
+def searched(kind: str, bits: str = "") -> Points:
+    """Points of the search that no other of their kind beats with fewer parameters."""
+    path = paths.reference_dir("frontier") / "search.json"
+    rows = [row for row in json.loads(path.read_text(encoding="utf-8")) if row["kind"] == kind]
+    best: Points = []
+    for stored, acc in sorted((row[f"stored{bits}"], row[f"acc{bits}"]) for row in rows):
+        if not best or acc > best[-1][1]:
+            best.append((stored, acc))
+    return best
+
+
+def _rows() -> list[dict]:
+    """Rows of all summaries, of 100 tasks with all their steps."""
+    found = []
+    for path in sorted(paths.reference_dir("").glob("*/summary.json")):
+        for row in json.loads(path.read_text(encoding="utf-8")):
+            if row["num_tasks"] == TASKS and "brief" not in row["profile"]:
+                found.append(row)
     return found
-
-
-def published() -> list[str]:
-    return [name for name, *_ in PUBLISHED]
