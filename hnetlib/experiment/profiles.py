@@ -42,7 +42,7 @@ TOKENS = {
     "cut": "layers.0.weight:1",
     "tokens": "chunk",
     "generator_tasks": 1,
-    "first_task_factor": 8,
+    "first_task_factor": 4,
     "steps_per_task": 1000,
     "batch_size": 512,
     "lr": 1e-3,
