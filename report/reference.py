@@ -66,7 +66,8 @@ OF_HNET += ("penalty", "penalty_size", "snapshot")
 def methods_of(profile: str) -> Methods:
     """The methods that are recorded for a profile: for most, the hypernetwork alone."""
     several = {"laptop": METHODS, "laptop-brief": BRIEF, "published10": PUBLISHED}
-    pairs = THREE if profile in ("paper10", "original", "standard") else ONE
+    small = ("paper10", "original", "standard", "tokens-small", "tokens", "tokens-large")
+    pairs = THREE if profile in small else ONE
     return several.get(profile, {"hnet": ({}, pairs)})
 
 

@@ -42,8 +42,8 @@ TOKENS = {
     "cut": "layers.0.weight:1",
     "tokens": "chunk",
     "generator_tasks": 1,
-    "first_task_factor": 8,
-    "steps_per_task": 800,
+    "first_task_factor": 4,
+    "steps_per_task": 1000,
     "batch_size": 512,
     "lr": 1e-3,
     "head_lr_factor": 20.0,
@@ -120,10 +120,11 @@ PROFILES: dict[str, dict] = {
     # report/frontier.py.
     "tokens-small": TOKENS
     | {
+        "steps_per_task": 1200,
         "target": "mlp-160",
         "task_token_dim": 4,
         "hnet_hidden": (40,),
-        "pixels_with_token": 380,
+        "pixels_with_token": 384,
         "frequency": 2.0,
     },
     "tokens": TOKENS
@@ -131,7 +132,7 @@ PROFILES: dict[str, dict] = {
         "target": "mlp-300",
         "task_token_dim": 12,
         "hnet_hidden": (64,),
-        "pixels_with_token": 500,
+        "pixels_with_token": 510,
         "frequency": 1.5,
     },
     "tokens-large": TOKENS
@@ -139,7 +140,7 @@ PROFILES: dict[str, dict] = {
         "target": "mlp-400",
         "task_token_dim": 20,
         "hnet_hidden": (64,),
-        "pixels_with_token": 600,
+        "pixels_with_token": 620,
         "frequency": 1.0,
     },
 }

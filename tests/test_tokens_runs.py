@@ -1,0 +1,134 @@
+"""Runs whose tokens carry the task: settings, resuming, what is stored, tasks in any order."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from hnetlib.experiment import evaluation
+from hnetlib.experiment.config import Config
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.hnets import load_hnet
+from hnetlib.experiment.learner import Learner, train_or_load
+from hnetlib.experiment.tasks import PermutedTasks
+
+SMALL = {
+    "num_tasks": 4,
+    "steps_per_task": 40,
+    "first_task_factor": 3,
+    "batch_size": 64,
+    "target": "mlp-24",
+    "pixels_with_token": 300,
+    "eval_every": 4,
+}
+
+
+@pytest.fixture
+def carried(tiny):
+    def make(**settings):
+        return tiny("tokens-small", **SMALL | settings)
+
+    return make
+
+
+def test_learns_each_task_and_forgets_none(carried):
+    run = train_or_load(carried(), progress=False)
+    R, results = run.matrix, run.results
+    assert results["bwt"] == 0
+    assert results["forgetting"] == 0
+    assert results["acc"] > 0.5
+    assert np.array_equal(R.diagonal(), R[-1])
+    assert np.isnan(R[2, 0])
+
+
+def test_says_all_that_is_stored(carried):
+    results = train_or_load(carried(), progress=False).results
+    tokens, generator = 4 * 300 * 4, 4 * 40 + 40 + 40 * 24 + 24
+    shared = 24 + 24 * 10 + 10
+    assert results["trainable"] == tokens + generator + shared
+    which, start = 4 * 784 / 32, 2
+    assert results["stored_eval"] == results["trainable"] + which + start
+    assert results["stored_train"] == 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"generator_tasks": 3, "pixels_with_token": 0}])
+def test_stopped_and_resumed_is_as_never_stopped(carried, assert_resumes, settings):
+    assert_resumes(carried(**settings), Learner)
+
+
+def test_tasks_in_any_order_and_apart_end_with_the_same_bytes(carried):
+    config = carried()
+    first = Learner(config, PermutedTasks(load_data("mnist5k"), config.num_tasks))
+    first.learn_task(0)
+    ends = []
+    for order in ((1, 2, 3), (3, 2, 1), (2,)):
+        learner = copy.deepcopy(first)
+        for task in order:
+            learner.learn_task(task)
+        ends.append(learner.hnet.task_tokens)
+    for task in (1, 2, 3):
+        assert torch.equal(ends[0][task], ends[1][task])
+    assert torch.equal(ends[0][2], ends[2][2])
+
+
+def test_pixels_with_a_token_are_those_that_vary_most(carried):
+    config = carried(num_tasks=2, steps_per_task=2)
+    hnet = load_hnet(train_or_load(config, progress=False))
+    tasks = PermutedTasks(load_data("mnist5k"), 2)
+    varied = tasks.as_data(1).train_images.std(0)
+    chosen = hnet.selections.of(1)
+    assert chosen.sum() == 300
+    assert varied[chosen].min() >= varied[~chosen].max()
+
+
+def test_narrow_steps_are_those_of_whole_images(carried):
+    config = carried(num_tasks=2)
+    tasks = PermutedTasks(load_data("mnist5k"), 2)
+    learner = Learner(config, tasks)
+    images, labels = learner._batches(1)(torch.arange(8))
+    hnet = learner.hnet
+    assert images.shape == (8, 300)
+    narrow = {"layers.0.weight": hnet.chunks_of(1).T}
+    whole, _ = tasks.batch(tasks.permutation(1), torch.arange(8))
+    torch.testing.assert_close(hnet.run_target(narrow, images), hnet.run(whole, task=1))
+    assert labels.shape == (8,)
+
+
+def test_evaluated_one_by_one_or_together_is_about_the_same(carried):
+    hnet = load_hnet(train_or_load(carried(), progress=False))
+    tasks = PermutedTasks(load_data("mnist5k"), 4)
+    alone, together = (evaluation.evaluate_task_aware(hnet, tasks, 4, 0, n) for n in (1, 4))
+    assert alone == pytest.approx(together, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cut": "layers.0.weight"}, "cut: expected flat, or name:dimension"),
+        ({"cut": "layers.9.weight:1"}, "cut: expected names of generated parameters"),
+        ({"cut": "layers.0.weight:2"}, "layers.0.weight has 2 dimensions"),
+        ({"cut": "layers.0.weight:0"}, "pixels_with_token: expected 0, or tokens chunk"),
+        ({"tokens": "task"}, "pixels_with_token: expected 0, or tokens chunk"),
+        ({"pixels_with_token": 785}, "pixels_with_token: expected at most the 784"),
+        ({"generator_tasks": 0}, "generator_tasks: expected at least 1"),
+        ({"frequency": -1.0}, "frequency: expected a number of at least 0"),
+        ({"hnet_activation": "relu"}, "frequency: expected 0 where"),
+        ({"head_optimizer": "least_change"}, "head_optimizer: expected adam with tokens chunk"),
+        ({"token_lr_factor": 0}, "token_lr_factor: expected a number above 0"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(carried, settings, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        carried(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_parameters_can_have_tokens_too():
+    config = Config(
+        target="mlp-24",
+        cut="layers.0.weight:1 layers.2.weight:0",
+        tokens="chunk",
+        hnet_activation="sine",
+    )
+    assert config.generate == ["layers.0.weight", "layers.2.weight"]
