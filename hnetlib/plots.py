@@ -1,6 +1,7 @@
 """Every figure of the report, in one style. Functions take results and return a figure."""
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -67,6 +68,23 @@ def curves(
     if percent:
         as_percent(axis)
     add_references(axis, reference or {})
+    legend_below(fig)
+    return fig
+
+
+def frontier(points: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """Accuracy over parameters stored: a line where there are several points, else a grey mark."""
+    fig, axis = plt.subplots(figsize=(7.0, 4.2))
+    marks = cycle("sv^D*PX<>")
+    for label, some in points.items():
+        x, y = zip(*sorted(some), strict=True)
+        if len(some) > 1:
+            axis.plot(x, y, marker="o", label=label)
+            continue
+        axis.plot(x, y, next(marks), color="0.4", markersize=6, label=label)
+    axis.set(xscale="log", xlabel="parameters of 32 bits stored for all tasks")
+    axis.set_ylabel("final average accuracy (%)")
+    as_percent(axis)
     legend_below(fig)
     return fig
 

@@ -50,3 +50,13 @@ def test_logarithmic_axes_have_readable_labels(axis, values, shown):
     figure.canvas.draw()
     labels = getattr(figure.axes[0], f"get_{axis}ticklabels")()
     assert shown <= {label.get_text() for label in labels}
+
+
+def test_the_frontier_has_a_line_for_several_points_and_a_mark_for_one():
+    fig = plots.frontier({"line": [(2e5, 0.9), (1e5, 0.8)], "one": [(4e6, 0.7)]})
+    (axis,) = fig.axes
+    line, mark = axis.lines
+    assert list(line.get_xdata()) == [1e5, 2e5]
+    assert (line.get_linestyle(), mark.get_linestyle()) == ("-", "None")
+    assert axis.get_xscale() == "log"
+    plots.plt.close(fig)

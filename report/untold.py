@@ -1,0 +1,72 @@
+"""Trained runs not told the task: every rule of chapter 10, on test images, recorded by seed.
+
+    python -m report.untold --profile tokens        # of its finished runs in runs/
+
+The runs are those of `report.reference`, whose checkpoints have to be there; rules were chosen on
+validation. Writes `report/reference/<profile>/untold.json`: a row for each seed and rule.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from hnetlib.experiment import inference, paths
+from hnetlib.experiment.data import load_data
+from hnetlib.experiment.files import RunError, write_json
+from hnetlib.experiment.hnets import load_hnet
+from hnetlib.experiment.profiles import PROFILES
+from hnetlib.experiment.runs import Run
+from hnetlib.experiment.step import prepare_torch
+from hnetlib.experiment.tasks import PermutedTasks
+from report.reference import planned
+
+NUM_IMAGES, BATCH = (
+    500,
+    128,
+)  # of each task, at equal distances; the batch that one image decides for
+
+
+def rows_of(run: Run, num_images: int) -> list[dict]:
+    """What every rule finds in one finished run, a row each."""
+    config, hnet = run.config, load_hnet(run)
+    tasks = PermutedTasks(
+        load_data(config.dataset, config.split), config.num_tasks, config.permutation_seed
+    )
+    kinds = {rule: kind for kind, group in inference.RULES.items() for rule in group}
+    rules = {rule: inference.RULES[kind][rule] for rule, kind in kinds.items()}
+    if config.noise_share:
+        rules, kinds = rules | inference.NOT_NONE, kinds | {"not none": "confidence"}
+    found = inference.evaluate(hnet, tasks, rules, num_images, BATCH)
+    shared = {"seed": config.seed, "num_tasks": config.num_tasks, "num_images": num_images}
+    shared["commit"] = run.provenance["commit"]
+    return [shared | {"asked": kinds[rule], "rule": rule} | vars(found[rule]) for rule in rules]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; 0, or 1 after one line where no run is finished."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="laptop", choices=list(PROFILES))
+    parser.add_argument("--num-images", type=int, default=NUM_IMAGES)
+    options = parser.parse_args(arguments)
+    place, rows = Path(paths.reference_dir(options.profile)) / "untold.json", []
+    try:
+        checksum = load_data("mnist").checksum
+        for method, config in planned(options.profile):
+            run = Run(config, checksum)
+            if method != "hnet" or not run.finished:
+                continue
+            prepare_torch(config)
+            rows += rows_of(run, options.num_images)
+            write_json(place, rows)
+            best = max(rows, key=lambda row: (row["seed"], row["label"]))
+            print("seed {seed}: {rule}, class right {label:.2%}".format(**best), flush=True)
+    except (RunError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if not rows:
+        print(f"error: no finished run of profile {options.profile} here", file=sys.stderr)
+    return 0 if rows else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
