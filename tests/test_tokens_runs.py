@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hnetlib.experiment import evaluation
+from hnetlib.experiment import apart, evaluation
 from hnetlib.experiment.config import Config
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.hnets import load_hnet
@@ -132,3 +132,20 @@ def test_other_parameters_can_have_tokens_too():
         hnet_activation="sine",
     )
     assert config.generate == ["layers.0.weight", "layers.2.weight"]
+
+
+def test_processes_leave_the_same_bytes_as_one_after_the_other(carried, tmp_path):
+    config = carried(steps_per_task=10)
+    one, two = (apart.learn_apart(config, tmp_path / str(n), n) for n in (1, 2))
+    run = train_or_load(config, progress=False)
+    whole = load_hnet(run).state_dict()
+    for learner in (one, two):
+        state = learner.hnet.state_dict()
+        assert state.keys() == whole.keys()
+        assert all(torch.equal(state[name], whole[name]) for name in whole)
+    assert [two.accuracies[task] for task in (1, 2, 3)] == run.matrix[-1, 1:].tolist()
+
+
+def test_what_depends_on_each_other_is_not_learned_apart(tiny, tmp_path):
+    with pytest.raises(ValueError, match="generator_tasks: expected 1 to 3, got 0"):
+        apart.learn_apart(tiny(), tmp_path)
