@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hnetlib.experiment import apart, evaluation
+from hnetlib.experiment import apart, evaluation, hnets
 from hnetlib.experiment.config import Config
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.hnets import load_hnet
@@ -149,3 +149,17 @@ def test_processes_leave_the_same_bytes_as_one_after_the_other(carried, tmp_path
 def test_what_depends_on_each_other_is_not_learned_apart(tiny, tmp_path):
     with pytest.raises(ValueError, match="generator_tasks: expected 1 to 3, got 0"):
         apart.learn_apart(tiny(), tmp_path)
+
+
+def test_the_trained_one_is_kept_in_half_precision(carried, tmp_path, monkeypatch):
+    run = train_or_load(carried(), progress=False)
+    hnet = load_hnet(run)
+    monkeypatch.setattr(hnets.paths, "reference_dir", lambda profile: tmp_path / profile)
+    hnets.save(hnet, run.config)
+    loaded = hnets.load("tokens-small")
+    assert loaded.generator_frozen
+    for task in range(4):
+        assert torch.equal(loaded.selections.of(task), hnet.selections.of(task))
+        torch.testing.assert_close(
+            loaded.task_tokens[task], hnet.task_tokens[task], rtol=1e-3, atol=1e-3
+        )
