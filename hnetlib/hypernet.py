@@ -1,6 +1,5 @@
 """A hypernetwork: from a task token to the parameters of any `nn.Module`, chunk by chunk."""
 
-import operator
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, get_args
@@ -13,13 +12,12 @@ from hnetlib.chunks import Cut, FlatChunks, Piece
 from hnetlib.generated import Named, split_parameters, starting_values
 from hnetlib.layers import elu_layers, relu_layers, sine_layers
 from hnetlib.skeleton import Skeleton
-from hnetlib.tokens import Selections, checked
+from hnetlib.tokens import TaskTokens, Tokens
 
 HnetActivation = Literal["relu", "elu", "sine"]
-Tokens = Literal["task", "chunk"]
 
 
-class Hypernetwork(nn.Module):
+class Hypernetwork(TaskTokens):
     """Generates the parameters of a module from a task token, in `num_chunks` chunks.
 
     One chunk is one row: the generator (a dense network) reads a task token and a chunk token and
@@ -87,7 +85,6 @@ class Hypernetwork(nn.Module):
         self.task_token_dim, self.tokens = task_token_dim, tokens
         if tokens == "chunk":
             chunk_token_dim = 0
-        self.generator_frozen = False
         self.extra_rows: dict[int, Tensor] = {}  # [C, N], added to a task's rows (`LeastChange`)
         self.tasks_run: frozenset[int] = frozenset()  # generated with gradients on
 
@@ -99,8 +96,7 @@ class Hypernetwork(nn.Module):
         nn.init.zeros_(self.output_layer.bias)
         self.chunk_tokens = nn.Parameter(torch.randn(self.num_chunks, chunk_token_dim))
         # task tokens are drawn last: with one seed, more tasks leave everything else as it was
-        self.task_tokens = nn.ParameterList(torch.randn(self.token_shape) for _ in range(num_tasks))
-        self.selections = Selections()
+        self._draw_tokens(num_tasks)
         self._start_as(generated)
         self.layout = layout  # not before: their dtypes follow `to`
         self.kept = Skeleton(module, kept)
@@ -125,11 +121,6 @@ class Hypernetwork(nn.Module):
         return self.kept.empty
 
     @property
-    def num_tasks(self) -> int:
-        """How many task tokens there are."""
-        return len(self.task_tokens)
-
-    @property
     def num_chunks(self) -> int:
         """C, in how many rows the parameters are generated."""
         return self.chunks.num_chunks
@@ -140,57 +131,10 @@ class Hypernetwork(nn.Module):
         return self.chunks.chunk_size
 
     @property
-    def token_shape(self) -> tuple[int, ...]:
-        """Of one task: [K], or [C, K] with a token for each chunk."""
-        each = (self.num_chunks,) if self.tokens == "chunk" else ()
-        return (*each, self.task_token_dim)
-
-    @property
     def relative_size(self) -> float:
         """All parameters here, tokens included, over those of the module: 36 is 36 times more."""
         shared = sum(p.numel() for p in self.kept.shared.parameters())
         return sum(p.numel() for p in self.parameters()) / (self.num_weights + shared)
-
-    def add_task(self) -> int:
-        """A new task with a random token, of PyTorch's global generator; returns its index."""
-        self._append(torch.randn(self.token_shape))
-        return self.num_tasks - 1
-
-    def parameters_of(self, task: int) -> list[nn.Parameter]:
-        """What an optimizer of this task needs: all that learns, but other tasks' tokens."""
-        mine = self.task_tokens[self.index_of(task)]
-        others = {id(token) for token in self.task_tokens if token is not mine}
-        return [p for p in self.parameters() if p.requires_grad and id(p) not in others]
-
-    def freeze_token(self, task: int) -> None:
-        """From now on the token of `task` stays as it is; chunk tokens go on learning."""
-        token = self.task_tokens[self.index_of(task)]
-        token.requires_grad_(False)
-        token.grad = None
-
-    def freeze_generator(self) -> None:
-        """From now on all that tasks share stays as it is, and they learn their tokens alone.
-
-        Then no task changes what another generates: tasks may be learned in any order or place,
-        and `TaskRegularizer` keeps nothing for them, as there is nothing to penalise.
-        """
-        self._hold_generator(True)
-
-    def select_chunks(self, task: int, chunks: Tensor) -> None:
-        """Of this task, only these chunks ([C] bool) have a token; others generate parameters of 0.
-
-        Their tokens are gone, so call it before the task is learned. ValueError without tokens for
-        each chunk, or where the task has a selection or is frozen.
-        """
-        number, chosen = self.index_of(task), checked(chunks, self.num_chunks)
-        token = self.task_tokens[number]
-        if self.tokens != "chunk":
-            raise ValueError('select_chunks: expected a hypernetwork with tokens="chunk"')
-        if not token.requires_grad or self.selections.of(number) is not None:
-            raise ValueError(f"select_chunks: the tokens of task {number} are frozen or selected")
-        chosen = chosen.to(token.device)
-        self.selections.put(number, chosen)
-        self.task_tokens[number] = nn.Parameter(token.detach()[chosen])  # [U, K]
 
     def run(self, *inputs: Any, task: int | Tensor, **kwargs: Any) -> Any:
         """What the module computes for a task: arguments and result are the module's."""
@@ -323,72 +267,10 @@ class Hypernetwork(nn.Module):
             weights |= dict.fromkeys(names, tensor)
         return weights
 
-    def index_of(self, task: int | Tensor) -> int:
-        """A task's index as an int: TypeError for other kinds, IndexError where there is none."""
-        kind = getattr(task, "dtype", type(task))
-        if not hasattr(task, "__index__") or kind in (bool, torch.bool) or getattr(task, "ndim", 0):
-            raise TypeError(f"task: expected an integer or a token, got {task!r}")
-        number = operator.index(task)
-        if not 0 <= number < self.num_tasks:
-            raise IndexError(
-                f"task: expected one of the {self.num_tasks} there are, counted from 0 "
-                f"(add_task makes more), got {number}"
-            )
-        return number
-
     def extra_repr(self) -> str:
         """Sizes."""
         sizes = f"num_chunks={self.num_chunks}, chunk_size={self.chunk_size}"
         return f"num_tasks={self.num_tasks}, num_weights={self.num_weights}, {sizes}"
-
-    def get_extra_state(self) -> Tensor:
-        """Which tokens are frozen, [T]; where the generator is, [2, T], of which one row counts."""
-        frozen = torch.tensor([not token.requires_grad for token in self.task_tokens])
-        return frozen.expand(2, -1).clone() if self.generator_frozen else frozen
-
-    def set_extra_state(self, frozen: Tensor) -> None:
-        """Freezes those, and no others."""
-        if (frozen.dim() == 2) != self.generator_frozen:
-            self._hold_generator(frozen.dim() == 2)
-        frozen = frozen[0] if frozen.dim() == 2 else frozen
-        for token, is_frozen in zip(self.task_tokens, frozen.tolist(), strict=False):
-            token.requires_grad_(not is_frozen)
-
-    def _hold_generator(self, hold: bool) -> None:
-        """Freezes or thaws what tasks share; what was frozen in the module itself stays so."""
-        self.generator_frozen = hold
-        for parameter in (*self.body.parameters(), *self.output_layer.parameters()):
-            parameter.requires_grad_(not hold)
-        self.chunk_tokens.requires_grad_(not hold)
-        for name, parameter in self.kept.shared.by_name().items():
-            parameter.requires_grad_(not hold and self.target.get_parameter(name).requires_grad)
-        for parameter in self.parameters():
-            parameter.grad = parameter.grad if parameter.requires_grad else None
-
-    def _append(self, token: Tensor) -> None:
-        self.task_tokens.append(nn.Parameter(token.to(self.chunk_tokens.detach())))
-        self.kept.add_task()
-
-    def _load_from_state_dict(self, state_dict, prefix, *args):
-        """Adds tasks that only the state has; those that only exist here stay as they are."""
-        parts = [f"{prefix}{name}." for name in ("task_tokens", "kept.tasks")]
-        given = sum(key.startswith(parts[0]) for key in state_dict)
-        for _ in range(given - self.num_tasks):
-            self._append(torch.zeros(self.token_shape))
-        self.selections.take_over(state_dict, f"{prefix}selections.", given)
-        for number in range(given if self.tokens == "chunk" else 0):
-            chosen = self.selections.of(number)
-            length = self.num_chunks if chosen is None else int(chosen.sum())
-            if len(self.task_tokens[number]) != length:
-                self.task_tokens[number] = nn.Parameter(
-                    self.scale.new_zeros(length, self.task_token_dim)
-                )
-        for key, value in self.state_dict(prefix=prefix).items():
-            number = key.removeprefix(parts[0]).removeprefix(parts[1]).partition(".")[0]
-            if key.startswith(tuple(parts)) and int(number) >= given:
-                state_dict[key] = value
-        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn, recurse=True):
         """Generated tensors follow `to` and its like in dtype."""

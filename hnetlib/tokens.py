@@ -1,9 +1,15 @@
-"""Which chunks of a task have a token, where tokens are one for each chunk of each task."""
+"""What a hypernetwork has for each task: tokens, which of them there are, and what is frozen."""
 
+import operator
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from hnetlib.skeleton import Skeleton
+
+Tokens = Literal["task", "chunk"]
 
 
 class Selections(nn.Module):
@@ -55,3 +61,135 @@ def checked(chosen: Tensor, num_chunks: int) -> Tensor:
     if not mask.any():
         raise ValueError("chunks: expected at least one with a token, got none")
     return mask
+
+
+class TaskTokens(nn.Module):
+    """The part of a hypernetwork that is about tasks: `Hypernetwork` is made of it."""
+
+    tokens: Tokens  # one a task, or one for each chunk of each task
+    task_token_dim: int  # K
+    num_chunks: int  # C
+    chunk_tokens: nn.Parameter  # [C, chunk_token_dim]
+    body: nn.Module
+    output_layer: nn.Linear
+    kept: Skeleton
+    generator_frozen = False
+
+    def _draw_tokens(self, num_tasks: int) -> None:
+        """The tokens at the start, of PyTorch's global generator."""
+        self.task_tokens = nn.ParameterList(torch.randn(self.token_shape) for _ in range(num_tasks))
+        self.selections = Selections()
+
+    @property
+    def num_tasks(self) -> int:
+        """How many task tokens there are."""
+        return len(self.task_tokens)
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """Of one task: [K], or [C, K] with a token for each chunk."""
+        each = (self.num_chunks,) if self.tokens == "chunk" else ()
+        return (*each, self.task_token_dim)
+
+    def add_task(self) -> int:
+        """A new task with a random token, of PyTorch's global generator; returns its index."""
+        self._append(torch.randn(self.token_shape))
+        return self.num_tasks - 1
+
+    def parameters_of(self, task: int) -> list[nn.Parameter]:
+        """What an optimizer of this task needs: all that learns, but other tasks' tokens."""
+        mine = self.task_tokens[self.index_of(task)]
+        others = {id(token) for token in self.task_tokens if token is not mine}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in others]
+
+    def freeze_token(self, task: int) -> None:
+        """From now on the token of `task` stays as it is; chunk tokens go on learning."""
+        token = self.task_tokens[self.index_of(task)]
+        token.requires_grad_(False)
+        token.grad = None
+
+    def freeze_generator(self) -> None:
+        """From now on all that tasks share stays as it is, and they learn their tokens alone.
+
+        Then no task changes what another generates: tasks may be learned in any order or place,
+        and `TaskRegularizer` keeps nothing for them, as there is nothing to penalise.
+        """
+        self._hold_generator(True)
+
+    def select_chunks(self, task: int, chunks: Tensor) -> None:
+        """Of this task, only these chunks ([C] bool) have a token; others generate parameters of 0.
+
+        Their tokens are gone, so call it before the task is learned. ValueError without tokens for
+        each chunk, or where the task has a selection or is frozen.
+        """
+        number, chosen = self.index_of(task), checked(chunks, self.num_chunks)
+        token = self.task_tokens[number]
+        if self.tokens != "chunk":
+            raise ValueError('select_chunks: expected a hypernetwork with tokens="chunk"')
+        if not token.requires_grad or self.selections.of(number) is not None:
+            raise ValueError(f"select_chunks: the tokens of task {number} are frozen or selected")
+        chosen = chosen.to(token.device)
+        self.selections.put(number, chosen)
+        self.task_tokens[number] = nn.Parameter(token.detach()[chosen])  # [U, K]
+
+    def index_of(self, task: int | Tensor) -> int:
+        """A task's index as an int: TypeError for other kinds, IndexError where there is none."""
+        kind = getattr(task, "dtype", type(task))
+        if not hasattr(task, "__index__") or kind in (bool, torch.bool) or getattr(task, "ndim", 0):
+            raise TypeError(f"task: expected an integer or a token, got {task!r}")
+        number = operator.index(task)
+        if not 0 <= number < self.num_tasks:
+            raise IndexError(
+                f"task: expected one of the {self.num_tasks} there are, counted from 0 "
+                f"(add_task makes more), got {number}"
+            )
+        return number
+
+    def get_extra_state(self) -> Tensor:
+        """Which tokens are frozen, [T]; where the generator is, [2, T], of which one row counts."""
+        frozen = torch.tensor([not token.requires_grad for token in self.task_tokens])
+        return frozen.expand(2, -1).clone() if self.generator_frozen else frozen
+
+    def set_extra_state(self, frozen: Tensor) -> None:
+        """Freezes those, and no others."""
+        if (frozen.dim() == 2) != self.generator_frozen:
+            self._hold_generator(frozen.dim() == 2)
+        frozen = frozen[0] if frozen.dim() == 2 else frozen
+        for token, is_frozen in zip(self.task_tokens, frozen.tolist(), strict=False):
+            token.requires_grad_(not is_frozen)
+
+    def _hold_generator(self, hold: bool) -> None:
+        """Freezes or thaws what tasks share; what was frozen in the module itself stays so."""
+        self.generator_frozen = hold
+        for parameter in (*self.body.parameters(), *self.output_layer.parameters()):
+            parameter.requires_grad_(not hold)
+        self.chunk_tokens.requires_grad_(not hold)
+        for name, parameter in self.kept.shared.by_name().items():
+            parameter.requires_grad_(not hold and self.target.get_parameter(name).requires_grad)
+        for parameter in self.parameters():
+            parameter.grad = parameter.grad if parameter.requires_grad else None
+
+    def _append(self, token: Tensor) -> None:
+        self.task_tokens.append(nn.Parameter(token.to(self.chunk_tokens.detach())))
+        self.kept.add_task()
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """Adds tasks that only the state has; those that only exist here stay as they are."""
+        parts = [f"{prefix}{name}." for name in ("task_tokens", "kept.tasks")]
+        given = sum(key.startswith(parts[0]) for key in state_dict)
+        for _ in range(given - self.num_tasks):
+            self._append(torch.zeros(self.token_shape))
+        self.selections.take_over(state_dict, f"{prefix}selections.", given)
+        for number in range(given if self.tokens == "chunk" else 0):
+            chosen = self.selections.of(number)
+            length = self.num_chunks if chosen is None else int(chosen.sum())
+            if len(self.task_tokens[number]) != length:
+                self.task_tokens[number] = nn.Parameter(
+                    self.scale.new_zeros(length, self.task_token_dim)
+                )
+        for key, value in self.state_dict(prefix=prefix).items():
+            number = key.removeprefix(parts[0]).removeprefix(parts[1]).partition(".")[0]
+            if key.startswith(tuple(parts)) and int(number) >= given:
+                state_dict[key] = value
+        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -62,7 +62,7 @@ def point(dim: int, pixels: int, hidden: int, width: int, frequency: float, **mo
 SMALL, MIDDLE, LARGE = (
     point(4, 384, 160, 40, 2.0, steps_per_task=1200),
     point(12, 510, 300, 64, 1.5),
-    point(20, 620, 400, 64, 1.0),
+    point(20, 620, 500, 96, 1.2),
 )
 TOKENS = [
     SMALL,
@@ -73,6 +73,9 @@ TOKENS = [
     point(7, 420, 200, 48, 1.5),
     point(36, 660, 500, 64, 0.7),
     point(80, 700, 700, 96, 0.5, token_lr_factor=100.0),
+    point(20, 620, 400, 64, 1.0),
+    point(20, 620, 400, 64, 1.5),
+    point(16, 640, 400, 64, 1.3),
     SMALL | {"seed": 1},
     SMALL | {"first_task_factor": 8},
     point(3, 500, 120, 48, 2.5),

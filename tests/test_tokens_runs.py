@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hnetlib.experiment import evaluation
+from hnetlib.experiment import apart, evaluation, hnets
 from hnetlib.experiment.config import Config
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.hnets import load_hnet
@@ -132,3 +132,34 @@ def test_other_parameters_can_have_tokens_too():
         hnet_activation="sine",
     )
     assert config.generate == ["layers.0.weight", "layers.2.weight"]
+
+
+def test_processes_leave_the_same_bytes_as_one_after_the_other(carried, tmp_path):
+    config = carried(steps_per_task=10)
+    one, two = (apart.learn_apart(config, tmp_path / str(n), n) for n in (1, 2))
+    run = train_or_load(config, progress=False)
+    whole = load_hnet(run).state_dict()
+    for learner in (one, two):
+        state = learner.hnet.state_dict()
+        assert state.keys() == whole.keys()
+        assert all(torch.equal(state[name], whole[name]) for name in whole)
+    assert [two.accuracies[task] for task in (1, 2, 3)] == run.matrix[-1, 1:].tolist()
+
+
+def test_what_depends_on_each_other_is_not_learned_apart(tiny, tmp_path):
+    with pytest.raises(ValueError, match="generator_tasks: expected 1 to 3, got 0"):
+        apart.learn_apart(tiny(), tmp_path)
+
+
+def test_the_trained_one_is_kept_in_half_precision(carried, tmp_path, monkeypatch):
+    run = train_or_load(carried(), progress=False)
+    hnet = load_hnet(run)
+    monkeypatch.setattr(hnets.paths, "reference_dir", lambda profile: tmp_path / profile)
+    hnets.save(hnet, run.config)
+    loaded = hnets.load("tokens-small")
+    assert loaded.generator_frozen
+    for task in range(4):
+        assert torch.equal(loaded.selections.of(task), hnet.selections.of(task))
+        torch.testing.assert_close(
+            loaded.task_tokens[task], hnet.task_tokens[task], rtol=1e-3, atol=1e-3
+        )

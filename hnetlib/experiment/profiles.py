@@ -137,11 +137,11 @@ PROFILES: dict[str, dict] = {
     },
     "tokens-large": TOKENS
     | {
-        "target": "mlp-400",
+        "target": "mlp-500",
         "task_token_dim": 20,
-        "hnet_hidden": (64,),
+        "hnet_hidden": (96,),
         "pixels_with_token": 620,
-        "frequency": 1.0,
+        "frequency": 1.2,
     },
 }
 # Where there are a fifteenth of the images, half the steps do: on validation, of the first 60 tasks
