@@ -127,7 +127,7 @@ sweep: ## train every combination of GRID="beta=0.01,0.03 seed=0..2", JOBS at a 
 	@test -z "$(NB)" -o -n "$(CHOSEN)" || { echo "error: NB=$(NB): expected one of $(NAMES)" >&2; exit 1; }
 	@$(SETUP) --quiet
 	@$(PY) -m report.sweep --profile "$(PROFILE)" --dataset "$(DATASET)" --jobs $(JOBS) \
-	  $(if $(NB),--notebook $(CHOSEN)) $(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(if $(OUT),--out "$(OUT)") -- $(GRID)
+	  $(if $(NB),--notebook $(CHOSEN)) $(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(if $(OUT),--out "$(OUT)") -- "$(GRID)"
 
 bench: ## time a training step beside hypnettorch's, which is installed for it
 	@$(SETUP) --quiet

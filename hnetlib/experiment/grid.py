@@ -38,9 +38,9 @@ def combinations(grid: str) -> list[dict]:
 
 def _of_text(grid: str) -> dict[tuple, list]:
     pairs = [word.partition("=") for word in grid.split()]
-    for name, equals, _ in pairs:
+    for name, equals, _ in pairs or [("nothing", "", "")]:
         if not (name and equals):
-            raise ValueError(f"grid: expected name=value,value or name=first..last, got {name!r}")
+            raise ValueError(f"grid: expected name=value,value or name=first..last, got {name}")
     return _checked([(name, COMMA.split(values)) for name, _, values in pairs])
 
 

@@ -50,7 +50,7 @@ def train(
     workers = 1 if scheduler else _workers(workers, len(configs))
     if scheduler or workers > 1:
         configs = [replace(config, threads=1) for config in configs]
-    yield from outcomes(_train, configs, finished, label, said, workers, scheduler)
+    yield from outcomes(train_quietly, configs, finished, label, said, workers, scheduler)
 
 
 def outcomes(
@@ -106,7 +106,7 @@ def _counted(
     """The same outcomes, with a line printed before each."""
     before, failed, start = total - left, 0, time.monotonic()
     already = f"{before} finished before, " if before else ""
-    print(f"{total} jobs: {already}{left} to do, {workers} at a time", flush=True)
+    print(f"jobs: {total} in all, {already}{left} to do, {workers} at a time", flush=True)
     for landing, outcome in enumerate(landed, start=1):
         failed += outcome.error is not None
         news = said(outcome.value) if outcome.error is None else f"failed: {outcome.error}"
@@ -124,7 +124,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def _train(config: Config) -> Run:
+def train_quietly(config: Config) -> Run:
     return train_or_load(config, progress=False)
 
 
