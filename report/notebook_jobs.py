@@ -25,21 +25,22 @@ class Job:
     parameters: dict
 
 
-def jobs_of(source: Path, combined: list[dict], start: dict, out: Path) -> list[Job]:
-    """A job for each combination of parameters; `start` is what they have in common.
-
-    Raises NotebookError where the notebook has no such parameter.
-    """
+def check(source: Path, combined: list[dict]) -> None:
+    """NotebookError where the notebook lacks a parameter."""
     for settings in combined:
         check_parameters(source, settings)
-    common = {name: value for name, value in start.items() if name in known_parameters(source)}
-    named = table.differing(combined)
 
-    def output(settings: dict) -> Path:
-        words = [f"{name}={settings.get(name)}" for name in named]
-        return out / f"{UNSAFE.sub('_', '-'.join([source.stem, *words]))}.ipynb"
 
-    return [Job(source, output(settings), common | settings) for settings in combined]
+def jobs_of(source: Path, combined: list[dict], out: Path) -> list[Job]:
+    """A job for each combination of settings; those that the notebook has not are left out."""
+    known, named = known_parameters(source), table.differing(combined)
+
+    def job(settings: dict) -> Job:
+        words = [source.stem, *(f"{name}={settings.get(name)}" for name in named)]
+        parameters = {name: value for name, value in settings.items() if name in known}
+        return Job(source, out / f"{UNSAFE.sub('_', '-'.join(words))}.ipynb", parameters)
+
+    return [job(settings) for settings in combined]
 
 
 def run(job: Job) -> Path:

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hnetlib.experiment import paths, sweep, table
-from hnetlib.experiment.config import Config, available_cores, defaults, make_config
-from hnetlib.experiment.config import resolve_dataset as resolve
+from hnetlib.experiment.config import available_cores, defaults, make_config, resolve_dataset
 from hnetlib.experiment.data import DataError
 from hnetlib.experiment.files import RunError, write_json
 from hnetlib.experiment.grid import combinations
@@ -65,20 +64,20 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def configs_of(combined: list[dict], profile: str, dataset: str) -> list[Config]:
-    """A config for each; all are sound before data is looked for, once for each data set."""
-    asked = [{"profile": profile, "dataset": dataset, "threads": 1} | one for one in combined]
+def complete(combined: list[dict], options: argparse.Namespace) -> list[dict]:
+    """The same with profile, data set and threads; names are sound, and data is found once."""
+    start = {"profile": options.profile, "dataset": options.dataset, "threads": 1}
+    asked = [start | settings for settings in combined]
     for one in asked:
         defaults(one["profile"], one["dataset"])
-        make_config(**one | {"dataset": "mnist5k"})
-    found = cache(resolve)
-    return [
-        make_config(**one | {"dataset": found(one["profile"], one["dataset"])}) for one in asked
-    ]
+    found = cache(resolve_dataset)
+    return [one | {"dataset": found(one["profile"], one["dataset"])} for one in asked]
 
 
 def _runs(options: argparse.Namespace, combined: list[dict]) -> tuple[list[dict], Landed]:
-    configs = configs_of(combined, options.profile, options.dataset)
+    for settings in combined:  # before data is looked for
+        make_config(**{"profile": options.profile} | settings | {"dataset": "mnist5k"})
+    configs = [make_config(**settings) for settings in complete(combined, options)]
     landed = sweep.train(configs, options.jobs, options.scheduler)
 
     def row(one: sweep.Run) -> dict:
@@ -88,10 +87,8 @@ def _runs(options: argparse.Namespace, combined: list[dict]) -> tuple[list[dict]
 
 
 def _notebooks(options: argparse.Namespace, combined: list[dict]) -> tuple[list[dict], Landed]:
-    start = {"profile": options.profile, "dataset": options.dataset, "threads": 1}
-    jobs = notebook_jobs.jobs_of(options.notebook, combined, start, options.out)
-    for job in jobs:
-        defaults(*({**start, **job.parameters}[name] for name in ("profile", "dataset")))
+    notebook_jobs.check(options.notebook, combined)
+    jobs = notebook_jobs.jobs_of(options.notebook, complete(combined, options), options.out)
     landed = sweep.outcomes(
         notebook_jobs.run,
         jobs,

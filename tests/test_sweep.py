@@ -4,9 +4,14 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from conftest import without_times
+from filelock import FileLock
+from test_setup import ROOT, make
 
 from hnetlib.experiment import grid, paths, sweep, table, workers
 from hnetlib.experiment.learner import Learner, train_or_load
@@ -126,6 +131,8 @@ def dies_once(config):
         if task == 2 and config.beta and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        with (paths.runs_dir() / f"learned-{config.seed}-{config.beta}").open("a") as file:
+            file.write(str(task))
         learn_task(self, task, *rest)
 
     Learner.learn_task = learn
@@ -142,12 +149,28 @@ def outcome(run):
 
 
 @pytest.mark.slow
+def test_three_seeds_and_three_betas_of_a_chapter_are_one_command_and_one_table(tmp_path):
+    out = tmp_path / "out"
+    asked = ("PROFILE=smoke", "NB=05", "GRID=beta=0.01,0.1,1 seed=0..2 steps_per_task=5")
+    places = {"HNETLIB_RUNS": str(tmp_path / "runs"), "HNETLIB_LOGS": str(tmp_path / "logs")}
+    done = make(ROOT, "sweep", "ENV=active", "JOBS=2", *asked, f"OUT={out}", **places)
+    assert done.returncode == 0, done.stderr
+    assert "9 done, 0 running, 0 failed" in done.stdout
+    rows = table.read(out)
+    assert [(row["beta"], row["n"]) for row in rows] == [(0.01, 3), (0.1, 3), (1, 3)]
+    assert all(row["ACC after 3 tasks_std"] > 0 for row in rows)
+    assert len(list(out.glob("05_regularised-beta=*-seed=*.ipynb"))) == 9
+
+
+@pytest.mark.slow
 def test_a_killed_process_costs_no_result(tiny, tmp_path, monkeypatch):
     configs = [tiny(seed=seed, beta=beta) for seed in (0, 1) for beta in (0.1, 0.0)]
     landed = list(sweep.outcomes(dies_once, configs, workers=2))
     assert sorted(one.number for one in landed) == [0, 1, 2, 3]
     assert [one.error for one in landed] == [None] * 4
-    assert len(list(paths.runs_dir().glob("killed-*"))) == 2
+    for seed in (0, 1):  # each was killed, and what it had learned by then was not learned again
+        assert (paths.runs_dir() / f"killed-{seed}").exists()
+        assert (paths.runs_dir() / f"learned-{seed}-0.1").read_text() == "012"
     found = {one.number: outcome(one.value) for one in landed}
     monkeypatch.setenv("HNETLIB_RUNS", str(tmp_path / "undisturbed"))
     for number, config in enumerate(configs):
@@ -158,6 +181,24 @@ def dies(number):
     if number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGTERM, "2"), (signal.SIGINT, "1")])
+def test_a_stop_is_one_line_ends_all_processes_and_goes_on(tmp_path, number, jobs):
+    command = [sys.executable, "-m", "report.sweep", "--profile", "smoke-plain", "--jobs", jobs]
+    command += ["--out", str(tmp_path / "out"), "num_tasks=300,301,302", "steps_per_task=5"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    begun = paths.runs_dir().glob
+    while len(list(begun("*/checkpoint.pt"))) < int(jobs) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error == "stopped: the same command goes on with what is not finished\n"
+    for path in begun("*/lock"):
+        with FileLock(path, timeout=10):  # held by nobody that is left
+            pass
 
 
 @pytest.mark.slow
