@@ -124,18 +124,18 @@ def test_a_row_without_a_value_and_one_run_have_no_spread():
 
 
 def dies_once(config):
-    """Trains, but the first process that learns the third task of it is killed there."""
-    mark, learn_task = paths.runs_dir() / f"killed-{config.seed}", Learner.learn_task
+    """Trains; the process that learns the third task with beta 0.1 is killed, the first time."""
+    mark, learn_task = paths.runs_dir() / "killed", Learner.learn_task
 
     def learn(self, task, *rest):
-        if task == 2 and config.beta and not mark.exists():
+        if task == 2 and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        with (paths.runs_dir() / f"learned-{config.seed}-{config.beta}").open("a") as file:
+        with (paths.runs_dir() / "learned").open("a") as file:
             file.write(str(task))
         learn_task(self, task, *rest)
 
-    Learner.learn_task = learn
+    Learner.learn_task = learn if config.beta == 0.1 else learn_task
     try:
         return train_or_load(config, progress=False)
     finally:
@@ -164,13 +164,13 @@ def test_three_seeds_and_three_betas_of_a_chapter_are_one_command_and_one_table(
 
 @pytest.mark.slow
 def test_a_killed_process_costs_no_result(tiny, tmp_path, monkeypatch):
-    configs = [tiny(seed=seed, beta=beta) for seed in (0, 1) for beta in (0.1, 0.0)]
+    configs = [tiny(beta=beta) for beta in (0.1, 0.0, 0.2)]
     landed = list(sweep.outcomes(dies_once, configs, workers=2))
-    assert sorted(one.number for one in landed) == [0, 1, 2, 3]
-    assert [one.error for one in landed] == [None] * 4
-    for seed in (0, 1):  # each was killed, and what it had learned by then was not learned again
-        assert (paths.runs_dir() / f"killed-{seed}").exists()
-        assert (paths.runs_dir() / f"learned-{seed}-0.1").read_text() == "012"
+    assert sorted(one.number for one in landed) == [0, 1, 2]
+    assert [one.error for one in landed] == [None] * 3
+    # it was killed, and what it had learned by then was not learned again
+    assert (paths.runs_dir() / "killed").exists()
+    assert (paths.runs_dir() / "learned").read_text() == "012"
     found = {one.number: outcome(one.value) for one in landed}
     monkeypatch.setenv("HNETLIB_RUNS", str(tmp_path / "undisturbed"))
     for number, config in enumerate(configs):
@@ -203,8 +203,8 @@ def test_a_stop_is_one_line_ends_all_processes_and_goes_on(tmp_path, number, job
 
 @pytest.mark.slow
 def test_a_job_that_kills_every_process_fails_alone():
-    landed = sorted(sweep.outcomes(dies, range(5), workers=2), key=lambda one: one.number)
-    assert [one.value for one in landed] == [0, None, 2, 3, 4]
+    landed = sorted(sweep.outcomes(dies, range(3), workers=2), key=lambda one: one.number)
+    assert [one.value for one in landed] == [0, None, 2]
     assert landed[1].error == f"its process died {workers.MOST_DEATHS} times"
 
 

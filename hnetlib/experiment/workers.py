@@ -104,7 +104,10 @@ def _parallel(workers: int, at_once: int) -> Parallel:
 
 
 def by_cluster(client: Any, work: Work, jobs: dict[int, Any]) -> Iterator[Outcome]:
-    """By Dask's futures, which cost a job less than its backend of joblib, and fail one by one."""
+    """By Dask's futures, which cost a job less than its backend of joblib, and fail one by one.
+
+    Who stops asking takes back what waits; what runs on the workers is still finished.
+    """
     from dask.distributed import as_completed
 
     places = _places()
