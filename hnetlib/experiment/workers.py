@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,14 +128,13 @@ def connected(address: str) -> Iterator[Any]:
         from dask.distributed import Client
     except ImportError:
         raise SweepError("scheduler: expected Dask: pip install 'hnetlib[cluster]'") from None
-    try:
-        client = Client(address, timeout=SECONDS_TO_WAIT)
-        client.wait_for_workers(1, timeout=SECONDS_TO_WAIT)
-    except (OSError, ValueError, TypeError) as error:
-        raise SweepError(
-            f"{address}: expected a scheduler with workers ({_one_line(error)})"
-        ) from None
-    with client:
+    with ExitStack() as stack:
+        try:
+            client = stack.enter_context(Client(address, timeout=SECONDS_TO_WAIT))
+            client.wait_for_workers(1, timeout=SECONDS_TO_WAIT)
+        except (OSError, ValueError, TypeError) as error:
+            wrong = f"{address}: expected a scheduler with workers ({_one_line(error)})"
+            raise SweepError(wrong) from None
         _check_workers(client)
         yield client
 
@@ -151,10 +150,12 @@ def _check_workers(client: Any) -> None:
             tempfile.NamedTemporaryFile(dir=place, prefix=".probe-") as probe,
             FileLock(probe.name),
         ):
-            flaws = client.run(_flaw, probe.name, code_hash(), torch.__version__)
+            asked = (probe.name, code_hash(), torch.__version__)
+            flaws = client.run(_flaw, *asked, on_error="return")
     for worker, flaw in flaws.items():
-        if flaw:
-            raise SweepError(f"{worker}: {flaw}")
+        if flaw:  # an error where it has no hnetlib at all
+            said = flaw if isinstance(flaw, str) else _one_line(flaw)
+            raise SweepError(f"{worker}: {said}")
 
 
 def _flaw(probe: str, code: str, version: str) -> str | None:
