@@ -17,7 +17,7 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup report page notebook test test-all faults reference bench peers tensorboard clean
+.PHONY: help setup report page notebook test test-all faults reference sweep bench peers tensorboard clean
 
 # Some systems set ENV for their own use, so only a value given to make is checked.
 ifeq ($(origin ENV),command line)
@@ -65,6 +65,8 @@ help: ## this list
 #: DATASET=auto         mnist, mnist5k, or auto: MNIST, 5,000 images of it where it can't be had
 #: JOBS=2               chapters that run at the same time, where there are cores for it
 #: NB=05 PARAMS="..."   for notebook: which one, and parameters as in "-p num_tasks 20 -p beta 0.05"
+#: GRID="..."            for sweep: settings as in "beta=0.01,0.03 seed=0..2", or a YAML file; with NB= of a notebook
+#: SCHEDULER=tcp://...  for sweep: do it on this Dask cluster; OUT=directory for its table
 #: PYTHON=python3       Python that makes .venv
 #: FAULTS="..."          for faults: options as in "--kills 50 --reports 2"
 #: BENCH="..."          for bench: options as in "--settings original --threads 1"
@@ -119,7 +121,13 @@ faults: ## kill training and reports at random instants; they must end as if nev
 
 reference: ## train what the committed results of a profile still lack, and write it down
 	@$(SETUP) --quiet
-	$(PY) -m report.reference --profile "$(PROFILE)"
+	$(PY) -m report.reference --profile "$(PROFILE)" --jobs $(JOBS)
+
+sweep: ## train every combination of GRID="beta=0.01,0.03 seed=0..2", JOBS at a time; one table
+	@test -z "$(NB)" -o -n "$(CHOSEN)" || { echo "error: NB=$(NB): expected one of $(NAMES)" >&2; exit 1; }
+	@$(SETUP) --quiet
+	@$(PY) -m report.sweep --profile "$(PROFILE)" --dataset "$(DATASET)" --jobs $(JOBS) \
+	  $(if $(NB),--notebook $(CHOSEN)) $(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(if $(OUT),--out "$(OUT)") -- "$(GRID)"
 
 bench: ## time a training step beside hypnettorch's, which is installed for it
 	@$(SETUP) --quiet

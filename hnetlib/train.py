@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped: nothing was begun", file=sys.stderr)
         return 130
     try:
-        with _stopped_by_sigterm():
+        with stopped_by_sigterm():
             _report(train_or_load(config))
     except (DataError, RunError, DivergedError, OSError, ValueError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 @contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
+def stopped_by_sigterm() -> Iterator[None]:
     """SIGTERM stops as Ctrl-C does."""
 
     def stop(number: int, frame: FrameType | None) -> None:

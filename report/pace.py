@@ -11,10 +11,9 @@ Writes `report/reference/laptop/pace.json`, one row for each run, as each one la
 import json
 import sys
 
-from hnetlib.experiment import paths
+from hnetlib.experiment import paths, sweep
 from hnetlib.experiment.config import make_config
 from hnetlib.experiment.files import write_json
-from hnetlib.experiment.learner import train_or_load
 from report.study import row_of
 
 RUNS = [("laptop-brief", 40), ("laptop-brief", 100), ("laptop-brief", 200)]
@@ -24,24 +23,20 @@ EVAL_EVERY = 20  # of the tasks in between only the new one
 
 
 def main() -> int:
-    """Trains and records what is missing; 0."""
+    """Trains and records what is missing, one run at a time; 0."""
     place = paths.reference_dir("laptop") / "pace.json"
     rows = json.loads(place.read_text()) if place.is_file() else []
-    for profile, steps in RUNS:
-        if any((row["profile"], row["steps_per_task"]) == (profile, steps) for row in rows):
-            continue
-        config = make_config(
-            profile,
-            "mnist",
-            split="validation",
-            permutation_seed=1000,
-            steps_per_task=steps,
-            eval_every=EVAL_EVERY,
-        )
-        run = train_or_load(config)
+    known = [(row["profile"], row["steps_per_task"]) for row in rows]
+    asked = {"split": "validation", "permutation_seed": 1000, "eval_every": EVAL_EVERY}
+    left = [
+        make_config(profile, "mnist", steps_per_task=steps, **asked)
+        for profile, steps in RUNS
+        if (profile, steps) not in known
+    ]
+    for outcome in sweep.values(sweep.train(left, workers=1)):
+        run = outcome.value
         rows.append(row_of(run, SETTINGS) | {"train_seconds": run.results["train_seconds"]})
         write_json(place, rows)
-        print("{profile}, {steps_per_task} steps: {acc:.2%}".format(**rows[-1]), flush=True)
     return 0
 
 

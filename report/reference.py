@@ -1,4 +1,4 @@
-"""Reference runs: a committed list, trained one after the other, recorded as each one lands.
+"""Reference runs: a committed list, trained and recorded as each one lands.
 
     python -m report.reference --profile laptop               # all that are not recorded yet
     python -m report.reference --profile laptop --methods ewc # of these methods alone
@@ -11,8 +11,9 @@ the first pair, of `laptop`'s hypernetwork those of all; a recorded run whose lo
 one, its training curves if its checkpoint is on disk. Can be stopped at any time: the same command
 skips what is recorded and resumes what was begun. A run that is recorded with the same settings is
 not made again, also if the code has changed since: its commit is beside it, and `--anew` makes it
-again. `--untimed` says that the machine has other work: the run's seconds then stay out of the
-summary.
+again. The first pair of each method is trained alone, for its seconds; the others `--jobs` at a
+time, and their seconds stay out of the summary, as all do with `--untimed`: the machine has other
+work.
 """
 
 import argparse
@@ -20,17 +21,17 @@ import json
 import statistics
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from hnetlib import plots
-from hnetlib.experiment import evaluation, hnets, paths, tracking
-from hnetlib.experiment.config import Config, make_config, plain
+from hnetlib.experiment import evaluation, hnets, paths, sweep, tracking
+from hnetlib.experiment.config import Config, available_cores, make_config, plain
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.files import RunError, read_tensors, write_json
 from hnetlib.experiment.hnets import load_hnet
-from hnetlib.experiment.learner import train_or_load
 from hnetlib.experiment.profiles import BASELINES, BASELINES_OF, MATCHED, MATCHED_SIZE, PROFILES
 from hnetlib.experiment.runs import ELSEWHERE, Run
 from hnetlib.experiment.tasks import PermutedTasks
@@ -223,12 +224,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="these alone")
     parser.add_argument("--no-train", action="store_true", help="only write down finished runs")
     parser.add_argument("--anew", action="store_true", help="make recorded runs again too")
+    parser.add_argument("--jobs", type=int, default=available_cores(), help="at the same time")
     parser.add_argument("--untimed", action="store_true", help="the machine has other work too")
     options = parser.parse_args(arguments)
     place = paths.reference_dir(options.profile)
     try:
         return make_and_summarise(options, place)
-    except (RunError, OSError) as error:
+    except (RunError, sweep.SweepError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -249,23 +251,33 @@ def make_and_summarise(options: argparse.Namespace, place: Path) -> int:
 
 
 def make_missing(options: argparse.Namespace, place: Path) -> None:
-    """Trains and records the planned runs that are not recorded yet."""
+    """Trains and records the planned runs that are not recorded yet; SweepError where some fail."""
+    left = list(missing(options, recorded(place)))
+    alone = [] if options.untimed else [one for one in left if one[1].seed == 0]
+    others = [one for one in left if one not in alone]
+
+    def landed() -> Iterator[sweep.Outcome]:
+        for part, jobs in ((alone, 1), (others, options.jobs)):
+            for outcome in sweep.train([config for _, config in part], jobs):
+                yield replace(outcome, value=(part[outcome.number][0], outcome.value, jobs == 1))
+
+    for outcome in sweep.values(landed()):
+        method, run, had_the_machine = outcome.value
+        record(method, run, place, timed=had_the_machine and not options.untimed)
+        write_summary(place)
+
+
+def missing(options: argparse.Namespace, runs: list[dict]) -> Iterator[tuple[str, Config]]:
+    """The planned runs that are asked for and not recorded; with --no-train the finished ones."""
+    known = [what_it_is(run["method"], settings_of(run["config"])) for run in runs]
     checksum = load_data("mnist").checksum
-    known = [what_it_is(run["method"], settings_of(run["config"])) for run in recorded(place)]
     for method, config in planned(options.profile):
         if options.methods and method not in options.methods:
             continue
         if what_it_is(method, config.as_dict()) in known and not options.anew:
             print(f"{method}, seed {config.seed}: recorded already")
-            continue
-        run = Run(config, checksum)
-        if not run.finished:
-            if options.no_train:
-                continue
-            print(f"{method}, seed {config.seed}: training {config.num_tasks} tasks", flush=True)
-            run = train_or_load(config)
-        record(method, run, place, timed=not options.untimed)
-        write_summary(place)
+        elif not options.no_train or Run(config, checksum).finished:
+            yield method, config
 
 
 if __name__ == "__main__":

@@ -15,10 +15,9 @@ import json
 import sys
 from pathlib import Path
 
-from hnetlib.experiment import paths
-from hnetlib.experiment.config import Config, make_config
+from hnetlib.experiment import paths, sweep
+from hnetlib.experiment.config import Config, available_cores, make_config
 from hnetlib.experiment.files import write_json
-from hnetlib.experiment.learner import train_or_load
 from hnetlib.experiment.profiles import MATCHED_SIZE, WIDE, WIDE_HEADS
 
 SEQUENTIAL = {"num_tasks": 20}
@@ -39,6 +38,7 @@ HNET = [
     ("damping", (0.01, 0.1)),
 ]
 TEN = {"lr": 1e-4, "steps_per_task": 1000}
+RECORDED = ("acc", "learning_acc", "bwt", "train_seconds")
 Order = list[tuple[str, tuple]]
 # profile: method: what all its runs share, then the settings in the order they are chosen in
 SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
@@ -96,8 +96,8 @@ SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
 class Search:
     """The rows of a profile's search.json, and the runs that add to them."""
 
-    def __init__(self, profile: str, place: Path) -> None:
-        self.profile, self.place = profile, place
+    def __init__(self, profile: str, place: Path, jobs: int = 1) -> None:
+        self.profile, self.place, self.jobs = profile, place, jobs
         self.rows = json.loads(place.read_text()) if place.is_file() else []
 
     def choose(self, method: str) -> dict:
@@ -106,27 +106,28 @@ class Search:
         chosen = {name: values[0] for name, values in order}
         tried = []
         for name, values in order:
-            for value in values:
-                settings = chosen | {name: value}
-                tried.append((self.acc(method, shared, settings), settings))
+            asked = [chosen | {name: value} for value in values]
+            self.make([one for one in asked if self.acc(method, one) is None], method, shared)
+            tried += [(self.acc(method, settings), settings) for settings in asked]
             chosen = max(tried, key=lambda pair: pair[0])[1]
         mine = (row for row in self.rows if row["method"] == method)
         return max(mine, key=lambda row: row["acc"])["settings"]
 
-    def acc(self, method: str, shared: dict, settings: dict) -> float:
-        """Accuracy of one run, recorded or trained now."""
-        for row in self.rows:
-            if row["method"] == method and row["settings"] == settings:
-                return row["acc"]
-        run = train_or_load(self.config(method, shared | settings), progress=False)
-        names = ("acc", "learning_acc", "bwt", "train_seconds")
-        row = {"method": method, "settings": settings, **shared}
-        row |= {name: run.results[name] for name in names}
-        self.rows.append(row | {"commit": run.provenance["commit"]})
-        self.place.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.place, self.rows)
-        print(f"{method:16} {settings}  {row['acc']:.2%}  {row['train_seconds']:.0f} s", flush=True)
-        return row["acc"]
+    def acc(self, method: str, settings: dict) -> float | None:
+        """Accuracy of a recorded run; None if there is none."""
+        same = (row for row in self.rows if (row["method"], row["settings"]) == (method, settings))
+        return next((row["acc"] for row in same), None)
+
+    def make(self, asked: list[dict], method: str, shared: dict) -> None:
+        """Trains and records a run with each of these settings."""
+        configs = [self.config(method, shared | settings) for settings in asked]
+        for outcome in sweep.values(sweep.train(configs, self.jobs)):
+            run = outcome.value
+            row = {"method": method, "settings": asked[outcome.number], **shared}
+            row |= {name: run.results[name] for name in RECORDED}
+            self.rows.append(row | {"commit": run.provenance["commit"]})
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.place, self.rows)
 
     def config(self, method: str, settings: dict) -> Config:
         """Of one run: on validation, with pixel orders that no result is reported of."""
@@ -148,8 +149,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="laptop", choices=list(SEARCH))
     parser.add_argument("--methods", nargs="+", help="these alone")
+    parser.add_argument("--jobs", type=int, default=available_cores(), help="at the same time")
     options = parser.parse_args(arguments)
-    search = Search(options.profile, paths.reference_dir(options.profile) / "search.json")
+    place = paths.reference_dir(options.profile) / "search.json"
+    search = Search(options.profile, place, options.jobs)
     found = {m: search.choose(m) for m in options.methods or SEARCH[options.profile]}
     for method, settings in found.items():
         print(f"{method:16} {settings}")

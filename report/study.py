@@ -16,10 +16,9 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 
-from hnetlib.experiment import paths
+from hnetlib.experiment import paths, sweep
 from hnetlib.experiment.config import Config, make_config
 from hnetlib.experiment.files import write_json
-from hnetlib.experiment.learner import train_or_load
 from hnetlib.experiment.runs import Run
 
 NUM_TASKS, STEPS_PER_TASK = 20, 100  # fewer steps than the profile's: a run takes a minute
@@ -53,16 +52,16 @@ def make(
     )
 
 
-def planned(rows: list[dict]) -> Iterator[Config]:
-    """The runs, the middle betas first; `rows` are those recorded so far, added to meanwhile."""
-    for beta, drawn, kind in itertools.product(BETAS, TASKS_DRAWN, ("rows", "tasks")):
-        yield make(kind, drawn, beta)
-    for pair, (kind, drawn) in itertools.product(PAIRS, LONG):
-        yield make(kind, drawn, best_beta(rows, make(kind, drawn, beta=0.0)), LONG_TASKS, pair)
-    for beta, (kind, drawn) in itertools.product(LONG_BETAS, LONG):
-        yield make(kind, drawn, beta, LONG_TASKS)
+def planned(rows: list[dict]) -> Iterator[list[Config]]:
+    """The runs in three parts; `rows` are those recorded so far, added to before the next part."""
+    short = itertools.product(BETAS, TASKS_DRAWN, ("rows", "tasks"))  # the middle betas first
+    yield [make(kind, drawn, beta) for beta, drawn, kind in short]
+    best = {(kind, drawn): best_beta(rows, make(kind, drawn, beta=0.0)) for kind, drawn in LONG}
+    long = [(best[size], size, pair) for pair, size in itertools.product(PAIRS, LONG)]
+    long += [(beta, size, 0) for beta, size in itertools.product(LONG_BETAS, LONG)]
+    yield [make(*size, beta, LONG_TASKS, pair) for beta, size, pair in long]
     largest = make("rows", TASKS_DRAWN[-1], 0.0, LONG_TASKS)
-    yield make("all", 1, best_beta(rows, largest), LONG_TASKS)
+    yield [make("all", 1, best_beta(rows, largest), LONG_TASKS)]
 
 
 def best_beta(rows: list[dict], config: Config) -> float:
@@ -86,23 +85,19 @@ def ms_per_step(run: Run) -> float:
 
 
 def main() -> int:
-    """Trains and records what is missing; 0."""
+    """Trains and records what is missing, one run at a time, as steps are timed; 0."""
     place = paths.reference_dir("laptop") / "study.json"
     study = json.loads(place.read_text()) if place.is_file() else {"rows": []}
-    for config in planned(study["rows"]):
-        this = {name: getattr(config, name) for name in KNOWN_BY}
-        if any(this.items() <= row.items() for row in study["rows"]):
-            continue
-        run = train_or_load(config, progress=False)
-        study["config"] = {k: v for k, v in config.as_dict().items() if k not in VARIED}
-        study["rows"].append(row_of(run, VARIED) | {"ms_per_step": ms_per_step(run)})
-        write_json(place, study)
-        print(
-            "{num_tasks:3} {penalty:5} {penalty_size:4}  beta {beta:<5} {acc:.2%}".format(
-                **study["rows"][-1]
-            ),
-            flush=True,
-        )
+    rows = study["rows"]
+    for configs in planned(rows):
+        named = {tuple(getattr(config, name) for name in KNOWN_BY): config for config in configs}
+        known = {tuple(row[name] for name in KNOWN_BY) for row in rows}
+        left = [config for values, config in named.items() if values not in known]
+        for outcome in sweep.values(sweep.train(left, workers=1)):
+            run = outcome.value
+            study["config"] = {k: v for k, v in run.config.as_dict().items() if k not in VARIED}
+            rows.append(row_of(run, VARIED) | {"ms_per_step": ms_per_step(run)})
+            write_json(place, study)
     return 0
 
 

@@ -23,6 +23,7 @@ import tempfile
 import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 
 import numpy as np
 import torch
@@ -59,16 +60,22 @@ NOT_NUMERIC = {
     "train",
     "experiment/__init__",
     "experiment/files",  # keeps what others computed
+    "experiment/grid",
     "experiment/paths",
     "experiment/profiles",  # what it says is in the config
     "experiment/provenance",
     "experiment/runs",
+    "experiment/frontier",
+    "experiment/inference",  # of runs that are finished
     "experiment/networks",  # of chapter 8, which has no run directories
     "experiment/similarity",
     "experiment/stream_learner",
     "experiment/streams",
+    "experiment/sweep",
+    "experiment/table",
     "experiment/tracking",
     "experiment/values",  # reads settings as they are typed
+    "experiment/workers",
 }
 
 
@@ -247,6 +254,7 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
+@cache  # a sweep asks for every run
 def _code_of(source: str) -> str:
     lines = source.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):

@@ -12,12 +12,14 @@ import itertools
 import json
 import sys
 
+from hnetlib.experiment import sweep
 from hnetlib.experiment.files import write_json
 from hnetlib.experiment.paths import reference_dir
 from report.peers.alone import run_alone
 
 VALIDATION = {"split": "validation", "permutation_seed": 1000}
 FEW, MORE, MOST = ({"num_tasks": number, "steps": 200} for number in (3, 5, 6))
+KEPT = ("settings", "acc", "acc_per_task")
 # script, size of its runs, and the values that are combined; later ones narrow down
 GRIDS = (
     ("hypnettorch_all", FEW, {"lr": [1e-3, 5e-4], "beta": [0.01, 0.1, 1.0]}),
@@ -44,21 +46,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scripts", nargs="*", metavar="script", help="default: all")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="at the same time")
     options = parser.parse_args(arguments)
     path = reference_dir("laptop") / "peers_search.json"
     rows = json.loads(path.read_text()) if path.is_file() else []
-    for script, size, grid in GRIDS:
-        if options.scripts and script not in options.scripts:
-            continue
-        for changes in combinations(grid):
-            asked = VALIDATION | size | {"threads": options.threads, "changes": changes}
-            if any(is_of(row, script, size, changes) for row in rows):
-                continue
-            row = run_alone(script, asked)
-            kept = {name: row[name] for name in ("settings", "acc", "acc_per_task")}
-            rows.append({"script": script, **size, **kept})
-            write_json(path, rows)
-            print(f"{script} {changes}: ACC {row['acc']:.2%}", flush=True)
+    wanted = [(script, size, c) for script, size, grid in GRIDS for c in combinations(grid)]
+    left = [
+        run
+        for run in wanted
+        if run[0] in (options.scripts or run) and not any(is_of(row, *run) for row in rows)
+    ]
+
+    def measured(run: tuple[str, dict, dict]) -> dict:
+        script, size, changes = run
+        row = run_alone(
+            script, VALIDATION | size | {"threads": options.threads, "changes": changes}
+        )
+        return {"script": script, **size, **{name: row[name] for name in KEPT}}
+
+    for outcome in sweep.values(sweep.outcomes(measured, left, workers=options.jobs)):
+        rows.append(outcome.value)
+        write_json(path, rows)
     return 0
 
 
