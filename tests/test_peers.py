@@ -119,7 +119,7 @@ def test_wrong_sizes_are_named(capsys):
 
 def test_the_run_of_the_papers_ten_tasks_has_the_settings_of_its_profile(tmp_path, monkeypatch):
     config = make_config("paper10", "mnist5k")
-    chosen = defaults(paper10.SCRIPT)
+    chosen = defaults_in(paper10.SCRIPT)
     hidden = "-".join(str(size) for size in chosen.pop("hidden"))
     assert config.target == f"mlp-{hidden}"
     assert chosen == {name: getattr(config, name) for name in chosen}
