@@ -65,11 +65,16 @@ def read_chapter(path: Path) -> Chapter:
     resources = {"chapter_key": chapter.key}
     chapter.body, _ = exporter.from_notebook_node(notebook, resources=resources)
     chapter.body += "</details>" if notebook.metadata["within"] else ""
-    chapter.title = exporter.title or html.escape(path.stem)
-    if chapter.number != chapter.key:
-        chapter.title = re.sub(r"^Appendix:\s*(\w)", lambda m: m[1].upper(), chapter.title)
+    chapter.title = _title(exporter.title or html.escape(path.stem), chapter)
     chapter.sections = exporter.sections
     return chapter
+
+
+def _title(title: str, chapter: Chapter) -> str:
+    """The title; of an appendix without that word, which its letter says."""
+    if chapter.number == chapter.key:
+        return title
+    return re.sub(r"^Appendix:\s*(\w)", lambda m: m[1].upper(), title)
 
 
 def _read(path: Path) -> nbformat.NotebookNode:
@@ -102,7 +107,7 @@ def _first_line(text: str) -> str:
 
 
 def _prepare(notebook: nbformat.NotebookNode, chapter: Chapter) -> None:
-    """Number figures and tables, collect headlines and runs, drop progress bars; in place."""
+    """Fold, number figures and tables, collect headlines and runs, drop progress bars; in place."""
     counts = {"Figure": 0, "Table": 0}
     fold(notebook)
     for index, cell in enumerate(notebook.cells):
@@ -114,21 +119,25 @@ def _prepare(notebook: nbformat.NotebookNode, chapter: Chapter) -> None:
             cell.metadata["printed"] = "\n".join(output.text for output in cell.outputs)
             cell.outputs = []
         for output in cell.outputs:
-            data, ours = output.get("data", {}), _details(output)
-            if HEADLINE_MIME in data:
-                ours["anchor"] = f"headline-{chapter.key}-{len(chapter.headlines) + 1}"
-                headline = dict(data[HEADLINE_MIME]) | {"own": ours["anchor"]}
-                chapter.headlines.append(headline)
-            if PROVENANCE_MIME in data:
-                ours["first"] = not chapter.runs
-                chapter.runs.append(dict(data[PROVENANCE_MIME]))
-            if ours.get("caption"):
-                kind = "Figure" if "image/png" in data else "Table"
-                counts[kind] += 1
-                ours["label"] = f"{kind} {chapter.number}.{counts[kind]}"
-                ours["anchor"] = f"{kind.lower()}-{chapter.key}-{counts[kind]}"
-                if "text/html" in data:
-                    chapter.tables[ours["anchor"]] = data["text/html"]
+            _collect(output, chapter, counts)
+
+
+def _collect(output: nbformat.NotebookNode, chapter: Chapter, counts: dict[str, int]) -> None:
+    """Give one output its anchor and label, and the chapter what the page's end needs of it."""
+    data, ours = output.get("data", {}), _details(output)
+    if HEADLINE_MIME in data:
+        ours["anchor"] = f"headline-{chapter.key}-{len(chapter.headlines) + 1}"
+        chapter.headlines.append(dict(data[HEADLINE_MIME]) | {"own": ours["anchor"]})
+    if PROVENANCE_MIME in data:
+        ours["first"] = not chapter.runs
+        chapter.runs.append(dict(data[PROVENANCE_MIME]))
+    if ours.get("caption"):
+        kind = "Figure" if "image/png" in data else "Table"
+        counts[kind] += 1
+        ours["label"] = f"{kind} {chapter.number}.{counts[kind]}"
+        ours["anchor"] = f"{kind.lower()}-{chapter.key}-{counts[kind]}"
+        if "text/html" in data:
+            chapter.tables[ours["anchor"]] = data["text/html"]
 
 
 def _details(output: nbformat.NotebookNode) -> dict:

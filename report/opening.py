@@ -15,6 +15,7 @@ FULL_STEPS = 400  # a task; runs of fewer are ablations of length, not results
 # (profile, method) of what the abstract is about
 OURS, ADAM = ("laptop", "hnet"), ("laptop-plain", "hnet-adam")
 FREE, SEPARATE, SMALL = ("laptop", "hnet-beta0"), ("laptop", "separate"), ("standard", "hnet")
+TOKENS = "tokens"  # the profile in which tokens carry the task
 POSTERIOR = "chrhenning/posterior_replay_cl, probabilistic/prob_mnist/README.rst"
 MASSE = "numenta/htmpapers, from the figure of Masse et al.; a random gate a task besides"
 PUBLISHED = [
@@ -80,8 +81,19 @@ def _abstract(rows: dict) -> str:
         f"one target, and {ALL_TASKS} separate networks, "
         f"{separate['stored_eval'] / ours['stored_eval']:.1f} times its size, reach "
         f"{_accuracy(separate)} %. Smaller than one target, it keeps {_accuracy(rows[SMALL])} %. "
-        "The task identity is given at test time."
+        f"{_of_tokens(rows)}The task identity is given at test time."
     )
+
+
+def _of_tokens(rows: dict) -> str:
+    """What tokens that carry the task reach, once that is committed."""
+    for (profile, _), row in rows.items():
+        if profile == TOKENS:
+            return (
+                f"A token for each task and chunk, read by a frozen generator, keeps "
+                f"{_accuracy(row)} % in {row['stored_eval']:,} parameters and forgets nothing. "
+            )
+    return ""
 
 
 def _numbers(rows: dict) -> list[dict[str, str]]:
@@ -124,5 +136,5 @@ def _point(row: dict) -> Point:
     if kind == "other" and ("hnet" in method or "token" in method):
         kind = "ours"
     note = f"{_accuracy(row)} %, n = {row['n_seeds']}, profile {row['profile']}"
-    label = LABELS.get((row["profile"], method), "")
+    label = LABELS.get((row["profile"], method), row["profile"] if TOKENS in row["profile"] else "")
     return Point(method, row["stored_eval"], row["acc_mean"], kind, note, label)
