@@ -1,13 +1,14 @@
 """Runs whose tokens carry the task: settings, resuming, what is stored, tasks in any order."""
 
 import copy
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from hnetlib.experiment import apart, evaluation, hnets
-from hnetlib.experiment.config import Config
+from hnetlib.experiment.config import Config, Method
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.hnets import load_hnet
 from hnetlib.experiment.learner import Learner, train_or_load
@@ -163,3 +164,9 @@ def test_the_trained_one_is_kept_in_half_precision(carried, tmp_path, monkeypatc
         torch.testing.assert_close(
             loaded.task_tokens[task], hnet.task_tokens[task], rtol=1e-3, atol=1e-3
         )
+
+
+@pytest.mark.parametrize("profile", ["tokens-small", "tokens", "tokens-large"])
+def test_every_method_can_be_asked_for_with_these_profiles(tiny, profile):
+    for method in get_args(Method):
+        assert tiny(profile, method=method).method == method

@@ -150,7 +150,13 @@ ON_MNIST5K = {p: {"steps_per_task": 200} for p in ("laptop", "laptop-plain")}
 # What each baseline starts from in place of the profile's values: found on validation by
 # report/search.py.
 BASELINES: dict[str, dict] = {
-    "joint-hnet": {"head_optimizer": "adam", "lr": 1e-3, "head_lr_factor": 1.0},
+    "joint-hnet": {
+        "head_optimizer": "adam",
+        "lr": 1e-3,
+        "head_lr_factor": 1.0,
+        "generator_tasks": 0,  # it learns all the way
+        "pixels_with_token": 0,
+    },
     "joint-plain": {"lr": 3e-3},
     "joint-multihead": {"lr": 3e-3},
     "separate": {"lr": 2e-2},
