@@ -109,4 +109,3 @@ def test_the_job_script_for_slurm_is_as_the_readme_says():
     assert "#SBATCH --cpus-per-task=1" in script
     assert "--nthreads 1" in script
     assert re.search(r"#SBATCH -t \d+:\d+:\d+", script)
-    assert "export OMP_NUM_THREADS=1" in script
