@@ -62,7 +62,7 @@ def point(dim: int, pixels: int, hidden: int, width: int, frequency: float, **mo
 SMALL, MIDDLE, LARGE = (
     point(4, 384, 160, 40, 2.0, steps_per_task=1200),
     point(12, 510, 300, 64, 1.5),
-    point(20, 620, 500, 96, 1.2),
+    point(20, 620, 400, 64, 1.0, label_smoothing=0.1, steps_per_task=2000),
 )
 TOKENS = [
     SMALL,
@@ -76,6 +76,10 @@ TOKENS = [
     point(20, 620, 400, 64, 1.0),
     point(20, 620, 400, 64, 1.5),
     point(16, 640, 400, 64, 1.3),
+    point(20, 620, 500, 96, 1.2),
+    point(20, 620, 400, 64, 1.0, steps_per_task=2000),
+    point(20, 620, 400, 64, 1.0, label_smoothing=0.1),
+    MIDDLE | {"label_smoothing": 0.1},
     SMALL | {"seed": 1},
     SMALL | {"first_task_factor": 8},
     point(3, 500, 120, 48, 2.5),

@@ -11,7 +11,7 @@ from hnetlib.experiment import apart, evaluation, hnets
 from hnetlib.experiment.config import Config, Method
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.hnets import load_hnet
-from hnetlib.experiment.learner import Learner, train_or_load
+from hnetlib.experiment.learner import Learner, learner_class, train_or_load
 from hnetlib.experiment.tasks import PermutedTasks
 
 SMALL = {
@@ -117,6 +117,7 @@ def test_evaluated_one_by_one_or_together_is_about_the_same(carried):
         ({"hnet_activation": "relu"}, "frequency: expected 0 where"),
         ({"head_optimizer": "least_change"}, "head_optimizer: expected adam with tokens chunk"),
         ({"token_lr_factor": 0}, "token_lr_factor: expected a number above 0"),
+        ({"label_smoothing": 1}, "label_smoothing: expected a number from 0 to below 1"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(carried, settings, message):
@@ -170,3 +171,15 @@ def test_the_trained_one_is_kept_in_half_precision(carried, tmp_path, monkeypatc
 def test_every_method_can_be_asked_for_with_these_profiles(tiny, profile):
     for method in get_args(Method):
         assert tiny(profile, method=method).method == method
+
+
+@pytest.mark.parametrize("method", ["hnet", "ewc", "joint-plain", "separate"])
+def test_smoothed_labels_are_learned_by_all_methods(tiny, method):
+    logged = []
+    for smoothing in (0.0, 0.5):
+        config = tiny("smoke-plain", method=method, num_tasks=1, label_smoothing=smoothing)
+        tasks = PermutedTasks(load_data("mnist5k"), 1)
+        learner = learner_class(method)(config, tasks, log_every=100)
+        learner.learn_task(0, lambda tag, value, step: logged.append((tag, value)))
+    plain, smooth = (value for tag, value in logged if tag == "train/cross_entropy")
+    assert plain != smooth

@@ -13,7 +13,6 @@
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from hnetlib.experiment.config import Config
 from hnetlib.experiment.continual import LOG_EVERY, ContinualLearner
@@ -58,7 +57,8 @@ class SequentialLearner(ContinualLearner):
         def step(number: int) -> dict[str, Tensor]:
             optimizer.param_groups[0]["lr"] = config.lr * self.rate(number / steps)
             images, labels = self.tasks.batch(permutation, order.next())
-            loss = cross_entropy(self.network.run_target(self.network(task), images), labels)
+            logits = self.network.run_target(self.network(task), images)
+            loss = self.cross_entropy(logits, labels)
             optimizer.zero_grad()
             loss.backward()
             importance.before_step()
@@ -163,7 +163,7 @@ class JointLearner(AtOnceLearner):
             images = data.train_images[indices].unflatten(0, (num_drawn, -1))  # [G, B / G, D]
             images = images.gather(2, permutations[drawn][:, None].expand_as(images))
             logits = run_tasks(self.network, drawn, images)  # [G, B / G, classes]
-            loss = cross_entropy(logits.flatten(0, 1), data.train_labels[indices])
+            loss = self.cross_entropy(logits.flatten(0, 1), data.train_labels[indices])
             self._step((first + number) / total, loss)
             return {"train/cross_entropy": loss.detach()}
 
@@ -200,7 +200,7 @@ class SeparateLearner(AtOnceLearner):
             logits = run_tasks(self.network, everything, images)  # [T, B, classes]
             labels = data.train_labels[indices].expand(config.num_tasks, -1)  # [T, B]
             # a sum over tasks: each network's own gradient, as if it were alone
-            loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+            loss = self.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
             self._step((first + number) / config.steps_per_task, loss.sum() / config.batch_size)
             return {"train/cross_entropy": loss.detach().mean()}
 

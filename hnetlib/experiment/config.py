@@ -69,6 +69,8 @@ class Config:
     """Of least_change: weight of the last layer's own change beside that of old tasks' weights."""
     lr_schedule: LrSchedule = "cosine"
     """Learning rate within a task: falling to 0 along half a cosine, or constant."""
+    label_smoothing: float = 0.0
+    """Share of each label's weight that is spread over all classes in the loss (1512.00567)."""
     beta: float = 0.1
     """Weight of the penalty for changing what old tasks' tokens generate. 0: no penalty; with
     least_change the last layer is then still written by the shortest change, whatever old tasks
@@ -149,6 +151,8 @@ class Config:
         for name in ("beta", "strength", "frequency"):
             value = getattr(self, name)
             _check(name, is_number(value, 0), "a number of at least 0", self)
+        smooth = is_number(self.label_smoothing, 0) and self.label_smoothing < 1
+        _check("label_smoothing", smooth, "a number from 0 to below 1", self)
         hidden = self.hnet_hidden
         sound = isinstance(hidden, (tuple, list)) and all(is_whole(size, 1) for size in hidden)
         _check("hnet_hidden", sound and len(hidden) > 0, "layer sizes of at least 1", self)

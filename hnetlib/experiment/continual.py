@@ -4,10 +4,12 @@ import math
 import sys
 import time
 from abc import ABC, abstractmethod
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from hnetlib.experiment import evaluation, runs, tracking
@@ -66,6 +68,7 @@ class ContinualLearner(ABC):
     def __init__(self, config: Config, tasks: PermutedTasks, log_every: int = LOG_EVERY) -> None:
         self.config, self.tasks, self.log_every = config, tasks, log_every
         self.network = self.build()
+        self.cross_entropy = partial(cross_entropy, label_smoothing=config.label_smoothing)
 
     @abstractmethod
     def build(self) -> nn.Module:

@@ -137,11 +137,13 @@ PROFILES: dict[str, dict] = {
     },
     "tokens-large": TOKENS
     | {
-        "target": "mlp-500",
+        "steps_per_task": 2000,
+        "target": "mlp-400",
         "task_token_dim": 20,
-        "hnet_hidden": (96,),
+        "hnet_hidden": (64,),
         "pixels_with_token": 620,
-        "frequency": 1.2,
+        "frequency": 1.0,
+        "label_smoothing": 0.1,
     },
 }
 # Where there are a fifteenth of the images, half the steps do: on validation, of the first 60 tasks

@@ -84,7 +84,9 @@ class TrainingStep:
             penalty = hnet.scale.new_zeros(())
         else:
             weights, penalty = regularizer.weights_and_penalty(drawn)
-        task_loss = cross_entropy(hnet.run_target(weights, images), labels)
+        task_loss = cross_entropy(
+            hnet.run_target(weights, images), labels, label_smoothing=self.config.label_smoothing
+        )
         (task_loss + self.beta * penalty).backward()
         if self.beta and not together:
             penalty = self._penalty_ahead(pairs)
