@@ -19,7 +19,7 @@ first one, and `stored` what a hundred tasks need in all, in numbers of 32 bits.
 | random | generators that never learn: the first task teaches the output layer alone |
 | separate | a network of its own for each task, as narrow as the budget wants |
 
-Writes `report/reference/frontier/search.json`.
+Writes `report/reference/frontier/search.json`, and the figure of the README beside it.
 """
 
 import argparse
@@ -33,11 +33,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hnetlib import plots
 from hnetlib.experiment import evaluation, paths
 from hnetlib.experiment.baselines import SeparateLearner
 from hnetlib.experiment.config import Config, make_config
 from hnetlib.experiment.data import ImageData, load_data
 from hnetlib.experiment.files import write_json
+from hnetlib.experiment.frontier import points
 from hnetlib.experiment.learner import Learner
 from hnetlib.experiment.provenance import provenance
 from hnetlib.experiment.step import prepare_torch
@@ -203,6 +205,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(kind, settings)
         elif not any(row["kind"] == kind and row["settings"] == settings for row in rows):
             record(kind, settings, rows, place)
+    if not options.list:
+        figure = plots.frontier(points())
+        figure.savefig(place.with_name("frontier.png"), dpi=144, metadata={"Software": None})
     return 0
 
 

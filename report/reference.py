@@ -57,6 +57,7 @@ BRIEF: Methods = {"hnet": ({}, THREE)} | {
 }
 PUBLISHED: Methods = {m: ({"method": m}, ONE) for m in BASELINES_OF["published10"]}
 LABELS = {"hnet": "with the regulariser", "hnet-beta0": "without"}
+HELD = ("laptop", "tokens-small")  # profiles whose first hypernetwork is kept for `hnetlib.load`
 ALL_LOGGED = ("laptop",)  # profiles of whose hypernetwork all pairs have a log
 # Settings that mean nothing to a plain network.
 OF_HNET = ("hnet_hidden", "hnet_activation", "task_token_dim", "chunk_token_dim", "num_chunks")
@@ -100,7 +101,7 @@ def record(method: str, run: Run, place: Path, timed: bool = True) -> None:
     """Writes down one finished run and its log; of the profile's first, the hypernetwork too."""
     whole = {"method": method, "run": run.name, "config": run.config.as_dict()}
     whole |= {"provenance": run.provenance, "timed": timed, "results": run.results}
-    if (method, run.config.seed, run.config.profile) == ("hnet", 0, "laptop"):
+    if (method, run.config.seed) == ("hnet", 0) and run.config.profile in HELD:
         whole["half_precision_acc"] = save_half(run)
     (place / "runs").mkdir(parents=True, exist_ok=True)
     write_json(place / "runs" / f"{method}-s{run.config.seed}.json", whole, indent=None)
