@@ -28,6 +28,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -105,7 +106,7 @@ TRIED = [
 ]
 RIVALS = [SMALL, MIDDLE, LARGE]
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
-SEPARATE_RATES = (3e-3, 1e-2, 3e-2)
+SEPARATE_RATES, NARROW = (3e-3, 1e-2, 3e-2), (2, 4)
 KINDS = ("tokens", "tried", "linear", "random", "separate")
 
 
@@ -115,6 +116,9 @@ def planned() -> Iterator[tuple[str, dict]]:
     for hidden in WIDTHS:
         for lr in SEPARATE_RATES:
             yield "separate", {"target": f"mlp-{hidden}", "lr": lr, "steps_per_task": 1000}
+    for hidden, lr, seed in product(NARROW, SEPARATE_RATES[:2], (1, 2, 3)):
+        narrow = {"target": f"mlp-{hidden}", "lr": lr, "steps_per_task": 1000, "seed": seed}
+        yield "separate", narrow  # other starts: of so few units all may die in one
     yield from (("tried", MIDDLE | change) for change in TRIED)
     for kind in ("linear", "random"):
         yield from ((kind, settings) for settings in RIVALS)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hnetlib.experiment.data import load_data
+from hnetlib.experiment.frontier import points, searched
 from hnetlib.experiment.learner import Learner
 from hnetlib.experiment.profiles import PROFILES
 from hnetlib.experiment.tasks import PermutedTasks
@@ -82,3 +83,19 @@ def test_simple_rivals_have_no_sine_or_learn_nothing(tiny, kind):
     learner.learn_task(1)
     assert torch.equal(before, learner.hnet.body[0].weight) == (kind == "random")
     assert len(learner.hnet.body) == (1 if kind == "linear" else 2)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "separate"])
+def test_points_of_a_search_rise_with_what_is_stored(kind):
+    stored, acc = zip(*searched(kind), strict=True)
+    assert list(stored) == sorted(set(stored))
+    assert list(acc) == sorted(set(acc))
+
+
+def test_points_name_where_they_are_from():
+    known = points()
+    assert all(name.endswith((")", " seeds)")) for name in known)
+    assert len(known["tokens (test, 3 seeds)"]) >= 2
+    stored, acc = min(known["tokens (test, 3 seeds)"])
+    assert stored <= 165_000
+    assert acc >= 0.97

@@ -50,9 +50,9 @@ def searched(kind: str, bits: str = "") -> Points:
     path = paths.reference_dir("frontier") / "search.json"
     rows = [row for row in json.loads(path.read_text(encoding="utf-8")) if row["kind"] == kind]
     best: Points = []
-    for stored, acc in sorted((row[f"stored{bits}"], row[f"acc{bits}"]) for row in rows):
-        if not best or acc > best[-1][1]:
-            best.append((stored, acc))
+    for stored, acc in sorted((row[f"stored{bits}"], -row[f"acc{bits}"]) for row in rows):
+        if not best or -acc > best[-1][1]:
+            best.append((stored, -acc))
     return best
 
 
