@@ -1,18 +1,21 @@
 """Not told the task: rules, and what is counted of them."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
 import hnetlib
 from hnetlib import Hypernetwork
-from hnetlib.experiment import inference
+from hnetlib.experiment import inference, paths
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.hnets import load_hnet
 from hnetlib.experiment.learner import train_or_load
 from hnetlib.experiment.streams import RelabelledTasks, RotatedTasks, SplitTasks
 from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.targets import MLP
+from report import untold
 
 ALL = {name: rule for rules in inference.RULES.values() for name, rule in rules.items()}
 
@@ -97,3 +100,18 @@ def test_mean_images_are_those_of_any_stream(stream):
     assert means.shape == (2, 784)
     mine = data.train_labels < 2 if stream is SplitTasks else data.train_labels >= 0
     torch.testing.assert_close(means[0], data.train_images[mine].mean(0), atol=1e-5, rtol=0)
+
+
+def test_recorded_runs_say_what_chapter_10_tabulates(tiny, monkeypatch, tmp_path):
+    config = tiny("tokens-small", num_tasks=2, steps_per_task=30, target="mlp-32")
+    monkeypatch.setattr(untold, "planned", lambda profile: [("hnet", config)])
+    monkeypatch.setattr(untold, "load_data", lambda *_: load_data("mnist5k"))
+    monkeypatch.setattr(paths, "reference_dir", lambda profile: tmp_path / profile)
+    asked = ["--profile", "tokens-small", "--num-images", "20"]
+    assert untold.main(asked) == 1  # no run is finished
+    train_or_load(config, progress=False)
+    (tmp_path / "tokens-small").mkdir()
+    assert untold.main(asked) == 0
+    rows = json.loads((tmp_path / "tokens-small" / "untold.json").read_text())
+    assert [row["rule"] for row in rows] == list(ALL)
+    assert {"seed", "asked", "task", "label", "batch", "told", "commit"} <= rows[0].keys()

@@ -141,3 +141,14 @@ def test_methods_start_from_the_winners_of_the_search(profile):
         chosen = profiles.MATCHED[name] if matched else defaults(profile, "mnist", name)
         used = Config().as_dict() | chosen
         assert NoTraining(profile, place).choose(method).items() <= used.items(), method
+
+
+def test_the_readme_quotes_what_is_found_untold():
+    rows = json.loads((REFERENCE.parent / "tokens" / "untold.json").read_text())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    by_weights = [row for row in rows if row["rule"] == "light on energy"]
+    images = sum(row["num_tasks"] * row["num_images"] for row in by_weights)
+    assert all(row["task"] == 1.0 for row in by_weights)
+    assert f"in every one of {images:,} test images" in readme
+    largest = np.mean([row["label"] for row in rows if row["rule"] == "max logit"])
+    assert f"{100 * largest:.2f} % of the classes right" in readme
