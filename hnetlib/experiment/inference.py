@@ -100,15 +100,23 @@ RULES: dict[str, dict[str, Rule]] = {
 
 
 @torch.no_grad()
-def logits_of_all(network: Network, images: Tensor, num_tasks: int) -> Tensor:
-    """What every task's network makes of the same images [B, D]: [T, B, classes]."""
+def networks_of_all(network: Network, num_tasks: int) -> list[dict[str, Tensor]]:
+    """Every task's network by name, some tasks [G] at once: each [G, *shape]."""
+    return [network.weights_of(some) for some in torch.arange(num_tasks).split(TASKS_AT_ONCE)]
+
+
+@torch.no_grad()
+def logits_of_all(
+    network: Network, images: Tensor, num_tasks: int, networks: list | None = None
+) -> Tensor:
+    """What every task's network makes of the same images [B, D]: [T, B, classes].
+
+    `networks`: of `networks_of_all`, which takes longer than to ask them; None: generated here.
+    """
     network.eval()
-    return torch.cat(
-        [
-            vmap(network.run_target, in_dims=(0, None))(network.weights_of(group), images)
-            for group in torch.arange(num_tasks).split(TASKS_AT_ONCE)
-        ]
-    )
+    run_all = vmap(network.run_target, in_dims=(0, None))
+    networks = networks_of_all(network, num_tasks) if networks is None else networks
+    return torch.cat([run_all(weights, images) for weights in networks])
 
 
 @torch.no_grad()
@@ -172,11 +180,11 @@ def score_all(
 def _said_of_each(network: Network, tasks: Tasks, num_images: int) -> Iterator[tuple[Said, Tensor]]:
     """For each task: what there is to say of images of it, and their labels [B]."""
     energy, means = column_energy(network, tasks.num_tasks), mean_images(tasks)
-    classes = tasks.data.num_classes
+    networks, classes = networks_of_all(network, tasks.num_tasks), tasks.data.num_classes
     for task in range(tasks.num_tasks):
         images, labels = tasks.eval_set(task)
         chosen = torch.linspace(0, len(labels) - 1, num_images).long()
-        logits = logits_of_all(network, images[chosen], tasks.num_tasks)
+        logits = logits_of_all(network, images[chosen], tasks.num_tasks, networks)
         none = logits[..., classes] if logits.shape[-1] > classes else None
         yield Said(images[chosen], logits[..., :classes], none, energy, means), labels[chosen]
 
