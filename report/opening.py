@@ -6,6 +6,7 @@ No number of it is typed here but those that others published, which name their 
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hnetlib.experiment import frontier as known
 from report.figure import Point, frontier
 from report.results import read_rows
 
@@ -16,12 +17,8 @@ FULL_STEPS = 400  # a task; runs of fewer are ablations of length, not results
 OURS, ADAM = ("laptop", "hnet"), ("laptop-plain", "hnet-adam")
 FREE, SEPARATE, SMALL = ("laptop", "hnet-beta0"), ("laptop", "separate"), ("standard", "hnet")
 TOKENS = "tokens"  # the profile in which tokens carry the task
-POSTERIOR = "chrhenning/posterior_replay_cl, probabilistic/prob_mnist/README.rst"
-MASSE = "numenta/htmpapers, from the figure of Masse et al.; a random gate a task besides"
 PUBLISHED = [
-    Point("PR-BbB-SR, Bayesian", 5.58e6, 0.9684, "published", POSTERIOR, "PR-BbB-SR"),
-    Point("PR-Dirac-SR, deterministic", 2.95e6, 0.9590, "published", POSTERIOR, "PR-Dirac-SR"),
-    Point("SI with context gating", 5.59e6, 0.9550, "published", MASSE, "SI + XdG"),
+    *(Point(p.name, p.stored, p.acc, "published", p.source, p.label) for p in known.PUBLISHED),
     Point("original project, best run", 2_982_101, 0.9431, "published", "its training log"),
 ]
 LABELS = {  # beside its mark

@@ -8,10 +8,9 @@ validation. Writes `report/reference/<profile>/untold.json`: a row for each seed
 
 import argparse
 import sys
-from pathlib import Path
 
 from hnetlib.experiment import inference, paths
-from hnetlib.experiment.data import load_data
+from hnetlib.experiment.data import ImageData, load_data
 from hnetlib.experiment.files import RunError, write_json
 from hnetlib.experiment.hnets import load_hnet
 from hnetlib.experiment.profiles import PROFILES
@@ -20,18 +19,14 @@ from hnetlib.experiment.step import prepare_torch
 from hnetlib.experiment.tasks import PermutedTasks
 from report.reference import planned
 
-NUM_IMAGES, BATCH = (
-    500,
-    128,
-)  # of each task, at equal distances; the batch that one image decides for
+NUM_IMAGES = 500  # of each task, at equal distances
+BATCH = 128  # images that one of them decides for
 
 
-def rows_of(run: Run, num_images: int) -> list[dict]:
+def rows_of(run: Run, data: ImageData, num_images: int) -> list[dict]:
     """What every rule finds in one finished run, a row each."""
     config, hnet = run.config, load_hnet(run)
-    tasks = PermutedTasks(
-        load_data(config.dataset, config.split), config.num_tasks, config.permutation_seed
-    )
+    tasks = PermutedTasks(data, config.num_tasks, config.permutation_seed)
     kinds = {rule: kind for kind, group in inference.RULES.items() for rule in group}
     rules = {rule: inference.RULES[kind][rule] for rule, kind in kinds.items()}
     if config.noise_share:
@@ -48,15 +43,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="laptop", choices=list(PROFILES))
     parser.add_argument("--num-images", type=int, default=NUM_IMAGES)
     options = parser.parse_args(arguments)
-    place, rows = Path(paths.reference_dir(options.profile)) / "untold.json", []
+    place, rows = paths.reference_dir(options.profile) / "untold.json", []
     try:
-        checksum = load_data("mnist").checksum
+        data = load_data("mnist")
         for method, config in planned(options.profile):
-            run = Run(config, checksum)
+            run = Run(config, data.checksum)
             if method != "hnet" or not run.finished:
                 continue
             prepare_torch(config)
-            rows += rows_of(run, options.num_images)
+            rows += rows_of(run, data, options.num_images)
             write_json(place, rows)
             best = max(rows, key=lambda row: (row["seed"], row["label"]))
             print("seed {seed}: {rule}, class right {label:.2%}".format(**best), flush=True)

@@ -120,15 +120,14 @@ def logits_of_all(
 
 
 @torch.no_grad()
-def column_energy(network: Network, num_tasks: int) -> Tensor:
-    """Variance over hidden units of the first layer's weights of each pixel: [T, D]."""
+def column_energy(network: Network, num_tasks: int, networks: list | None = None) -> Tensor:
+    """Variance over hidden units of the first layer's weights of each pixel: [T, D].
+
+    `networks`: as for `logits_of_all`.
+    """
     name = network.target.pixel_weight
-    return torch.cat(
-        [
-            network.weights_of(group)[name].var(1)  # [G, out, D] to [G, D]
-            for group in torch.arange(num_tasks).split(TASKS_AT_ONCE)
-        ]
-    )
+    networks = networks_of_all(network, num_tasks) if networks is None else networks
+    return torch.cat([weights[name].var(1) for weights in networks])  # of [G, out, D]
 
 
 def mean_images(tasks: Tasks) -> Tensor:
@@ -179,8 +178,9 @@ def score_all(
 @torch.no_grad()
 def _said_of_each(network: Network, tasks: Tasks, num_images: int) -> Iterator[tuple[Said, Tensor]]:
     """For each task: what there is to say of images of it, and their labels [B]."""
-    energy, means = column_energy(network, tasks.num_tasks), mean_images(tasks)
-    networks, classes = networks_of_all(network, tasks.num_tasks), tasks.data.num_classes
+    networks = networks_of_all(network, tasks.num_tasks)
+    energy, means = column_energy(network, tasks.num_tasks, networks), mean_images(tasks)
+    classes = tasks.data.num_classes
     for task in range(tasks.num_tasks):
         images, labels = tasks.eval_set(task)
         chosen = torch.linspace(0, len(labels) - 1, num_images).long()

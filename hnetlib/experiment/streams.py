@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from hnetlib.experiment.data import ImageData
-from hnetlib.experiment.tasks import shuffled_batches
+from hnetlib.experiment.tasks import expect_task, shuffled_batches
 
 Batch = tuple[Tensor, Tensor]  # inputs [B, ...], labels [B]
 
@@ -275,9 +275,3 @@ def _one_pass(loader: Iterable, task: int, generator: Generator) -> Iterator[obj
         raise ValueError(f"task {task}: expected batches to train from, got none")
     yield first
     yield from batches
-
-
-def expect_task(stream: Stream, task: int) -> None:
-    """Raises a one-line IndexError for a task that a stream does not have."""
-    if not 0 <= task < stream.num_tasks:
-        raise IndexError(f"task: expected 0 to {stream.num_tasks - 1}, got {task}")

@@ -25,8 +25,7 @@ class PermutedTasks:
 
     def permutation(self, task: int) -> Tensor:
         """Pixel order [D] of a task: its image is `image[permutation]`."""
-        if not 0 <= task < self.num_tasks:
-            raise IndexError(f"task: expected 0 to {self.num_tasks - 1}, got {task}")
+        expect_task(self, task)
         order = np.random.default_rng([self.permutation_seed, task])
         pixels = self.data.train_images.shape[1]
         return torch.from_numpy(order.permutation(pixels)).to(self.data.train_images.device)
@@ -86,6 +85,12 @@ class PermutedTasks:
     @cached_property
     def _eval_pixels(self) -> Tensor:
         return self.data.eval_images.T.contiguous()  # [D, M]
+
+
+def expect_task(tasks: object, task: int) -> None:
+    """Raises a one-line IndexError for a task that these `tasks`, of any kind, do not have."""
+    if not 0 <= task < tasks.num_tasks:
+        raise IndexError(f"task: expected 0 to {tasks.num_tasks - 1}, got {task}")
 
 
 def shuffled_batches(
