@@ -82,6 +82,7 @@ TOKENS = [
     point(20, 620, 500, 96, 1.2),
     point(20, 620, 400, 64, 1.0, steps_per_task=2000),
     point(20, 620, 400, 64, 1.0, label_smoothing=0.1),
+    point(20, 620, 500, 96, 1.0, label_smoothing=0.1, steps_per_task=2000),
     MIDDLE | {"label_smoothing": 0.1},
     SMALL | {"seed": 1},
     SMALL | {"first_task_factor": 8},
