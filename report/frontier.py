@@ -51,7 +51,7 @@ LATER = 3  # tasks measured after the first
 TASKS = 100  # what `stored` is for
 
 
-def point(dim: int, pixels: int, hidden: int, width: int, frequency: float, **more) -> dict:
+def point(dim: int, pixels: int, hidden: int | str, width: int, frequency: float, **more) -> dict:
     """Settings of a point: length of a token, pixels that have one, sizes of target and sines."""
     return {
         "task_token_dim": dim,
@@ -65,7 +65,7 @@ def point(dim: int, pixels: int, hidden: int, width: int, frequency: float, **mo
 SMALL, MIDDLE, LARGE = (
     point(4, 384, 160, 40, 2.0, steps_per_task=1200),
     point(12, 510, 300, 64, 1.5),
-    point(20, 620, 400, 64, 1.0, label_smoothing=0.1, steps_per_task=2000),
+    point(20, 580, "400-200", 64, 1.0, label_smoothing=0.1, first_task_factor=10),
 )
 TOKENS = [
     SMALL,
@@ -76,7 +76,9 @@ TOKENS = [
     point(7, 420, 200, 48, 1.5),
     point(36, 660, 500, 64, 0.7),
     point(80, 700, 700, 96, 0.5, token_lr_factor=100.0),
+    point(20, 580, "400-200", 64, 1.0, label_smoothing=0.1),
     point(20, 620, 400, 64, 1.0),
+    point(20, 620, 400, 64, 1.0, label_smoothing=0.1, steps_per_task=2000),
     point(20, 620, 400, 64, 1.5),
     point(16, 640, 400, 64, 1.3),
     point(20, 620, 500, 96, 1.2),
