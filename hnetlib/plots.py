@@ -237,35 +237,30 @@ def by_difference(
     return fig
 
 
-def token_map(points: np.ndarray, shares: Sequence[float]) -> Figure:
-    """Tokens as dots [T, 2] along two principal axes, coloured by the order learned.
+def two_ways_to_write(old: np.ndarray, new: np.ndarray, change: float) -> Figure:
+    """The shortest and the least felt of all changes [2] that write a new output by `change`.
 
-    `shares`: of the variance, along each of the two.
+    `old` [t, 2] are the features of old tasks, `new` [2] those of the one that is learned.
     """
-    fig, axis = plt.subplots(figsize=(5.6, 4.6))
-    order = np.arange(1, len(points) + 1)
-    dots = axis.scatter(*points.T, c=order, s=28)
-    labels = [
-        f"principal axis {number} ({share:.1%} of the variance)"
-        for number, share in enumerate(shares, start=1)
-    ]
-    axis.set(xlabel=labels[0], ylabel=labels[1])
-    axis.set_aspect("equal", adjustable="datalim")
-    fig.colorbar(dots, label="task, in the order learned")
-    return fig
-
-
-def cosine_matrix(cosines: np.ndarray) -> Figure:
-    """Cosines between all pairs of tasks [T, T] as an image; a task with itself is left white."""
-    fig, axis = plt.subplots(figsize=(5.6, 4.6))
-    others = np.where(np.eye(len(cosines), dtype=bool), np.nan, cosines)
-    extent = (0.5, len(cosines) + 0.5, len(cosines) + 0.5, 0.5)
-    image = axis.imshow(others, vmin=min(0.0, float(np.nanmin(others))), vmax=1, extent=extent)
-    axis.grid(False)
-    axis.set(xlabel="task", ylabel="task")
-    for side in (axis.xaxis, axis.yaxis):
-        side.set_major_locator(MaxNLocator(integer=True))
-    fig.colorbar(image, label="cosine")
+    felt = old.T @ old / len(old)  # [2, 2]: old tasks feel w by w^T felt w
+    ways = {}
+    for name, metric in (("shortest", np.eye(2)), ("least felt", np.linalg.inv(felt))):
+        ways[name] = change * (metric @ new) / (new @ metric @ new)
+    fig, axis = plt.subplots(figsize=(6.0, 3.6))
+    reach = 1.35 * max(abs(np.concatenate(list(ways.values()))))
+    x, y = np.meshgrid(*[np.linspace(-reach, reach, 200)] * 2)
+    cost = felt[0, 0] * x**2 + 2 * felt[0, 1] * x * y + felt[1, 1] * y**2
+    least = ways["least felt"] @ felt @ ways["least felt"]
+    axis.contour(x, y, cost, levels=least * 2.0 ** np.arange(-1, 7), colors="0.75", linewidths=0.8)
+    along = np.array([-new[1], new[0]]) / np.linalg.norm(new)
+    line = ways["shortest"] + np.linspace(-2 * reach, 2 * reach, 2)[:, None] * along
+    axis.plot(*line.T, color="0.3", label="all that write the new output")
+    for number, (name, way) in enumerate(ways.items()):
+        axis.plot(*np.stack([np.zeros(2), way]).T, color=f"C{number}", linewidth=1.6)
+        axis.plot(*way, "o", color=f"C{number}", label=f"{name}: felt {way @ felt @ way:.2f}")
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    axis.set(xlabel="change of the first weight", ylabel="of the second")
+    legend_below(fig)
     return fig
 
 

@@ -150,6 +150,7 @@ OF_ONE = [
     ("06", "num_tasks", -1, COUNT),
     ("08", "num_tasks", 0, COUNT),
     ("08", "num_tasks", "five", COUNT),
+    ("91", "num_tasks", 0, COUNT),
     ("09", "num_tasks", 1, "expected a whole number of at least 2"),
     ("09", "num_others", 6, "expected a whole number from 1 to 5"),
     ("10", "num_tasks", 0, COUNT),
@@ -231,6 +232,8 @@ SLOW = [
     ("10", {"num_tasks": 1, "num_images": 1, "batch": 1, "steps_of_others": 1}),
     ("10", {"num_tasks": 6, "num_images": 10**6, "num_others": 2, "steps_of_others": 2}),
     ("90", {"steps": 3, "seed": "5"}),
+    ("91", {"num_tasks": 1}),
+    ("91", {"num_tasks": "12", "seed": 2**63 - 1}),
 ]
 
 
@@ -255,9 +258,10 @@ def test_lists_by_plain_papermill(tmp_path, value):
 
 def test_chapter_5_compares_like_with_like_and_follows_its_parameters():
     names = run("05", target="mlp-50", beta=0, num_tasks=2, **SHORT)
-    assert {names[run].target for run in ("config", "regularised", "other_snapshot")} == {"mlp-50"}
-    assert names["count"] == 2 * (784 * 50 + 50 + 50 * 10 + 10)
-    assert names["this_run"] == "this run (beta 0)"
+    assert {names[run].target for run in ("config", "regularised", "ours_free")} == {"mlp-50"}
+    assert set(names["compared"]) >= {"least change, beta 0", "Adam and ReLU, beta 0"}
+    names = run("91", num_tasks=2)
+    assert names["networks"] == 2 * names["config"].num_weights
 
 
 @pytest.mark.parametrize(
