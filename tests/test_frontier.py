@@ -94,8 +94,9 @@ def test_points_of_a_search_rise_with_what_is_stored(kind):
 
 def test_points_name_where_they_are_from():
     known = points()
-    assert all(name.endswith((")", " seeds)")) for name in known)
-    assert len(known["tokens (test, 3 seeds)"]) >= 2
-    stored, acc = min(known["tokens (test, 3 seeds)"])
+    own = {"tokens", "laptop", "original", "standard", "separate"}  # of committed runs
+    assert all(name.endswith(("(validation)", "(published)")) for name in known.keys() - own)
+    assert len(known["tokens"]) >= 2
+    stored, acc = min(known["tokens"])
     assert stored <= 165_000
     assert acc >= 0.97

@@ -11,11 +11,11 @@ from hnetlib import Hypernetwork
 from hnetlib.experiment import inference, paths
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.hnets import load_hnet
-from hnetlib.experiment.learner import train_or_load
+from hnetlib.experiment.learner import Learner, train_or_load
 from hnetlib.experiment.streams import RelabelledTasks, RotatedTasks, SplitTasks
 from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.targets import MLP
-from report import untold
+from report import many_tasks, untold
 
 ALL = {name: rule for rules in inference.RULES.values() for name, rule in rules.items()}
 
@@ -40,6 +40,18 @@ def test_column_energy_is_the_variance_of_each_pixels_weights():
 def said(logits):
     nothing = torch.zeros(0)
     return inference.Said(nothing, torch.tensor(logits), None, nothing, nothing)
+
+
+def test_the_rule_by_weights_alone_finds_what_it_finds_beside_the_others(tiny):
+    few = {"steps_per_task": 1, "pixels_with_token": 0}
+    config = tiny("tokens-small", num_tasks=4, target="mlp-32", **few)
+    learner = Learner(config, PermutedTasks(load_data("mnist5k"), 4, 0))
+    for task in range(4):
+        learner.learn_task(task)
+    both = inference.evaluate(learner.hnet, learner.tasks, inference.RULES["weights"], 50, 16)
+    alone = inference.evaluate_by_weights(learner.hnet, learner.tasks, 50, 16)
+    assert alone == both["light on energy"]
+    assert 0 < alone.task < 1  # so few steps that some images are taken for another task's
 
 
 @pytest.mark.parametrize("name", inference.RULES["confidence"])
@@ -115,3 +127,17 @@ def test_recorded_runs_say_what_chapter_10_tabulates(tiny, monkeypatch, tmp_path
     rows = json.loads((tmp_path / "tokens-small" / "untold.json").read_text())
     assert [row["rule"] for row in rows] == list(ALL)
     assert {"seed", "asked", "task", "label", "batch", "told", "commit"} <= rows[0].keys()
+
+
+def test_many_tasks_are_summed_up_told_and_not_told(tiny, monkeypatch, tmp_path):
+    def small(profile, dataset, **settings):
+        return tiny(profile, steps_per_task=20, target="mlp-32", **settings)
+
+    monkeypatch.setattr(many_tasks, "make_config", small)
+    monkeypatch.setattr(paths, "reference_dir", lambda profile: tmp_path / profile)
+    for seed in ("1", "0", "1"):
+        assert many_tasks.main(["--num-tasks", "3", "--seed", seed, "--processes", "1"]) == 0
+    rows = json.loads((tmp_path / "many" / "summary.json").read_text())
+    assert [(row["seed"], row["num_tasks"]) for row in rows] == [(0, 3), (1, 3)]
+    assert all(row["largest_change"] == 0 for row in rows)
+    assert all(0.3 < row["untold"]["label"] <= row["untold"]["told"] for row in rows)

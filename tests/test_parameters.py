@@ -232,6 +232,8 @@ SLOW = [
     ("10", {"num_tasks": 1, "num_images": 1, "batch": 1, "steps_of_others": 1}),
     ("10", {"num_tasks": 6, "num_images": 10**6, "num_others": 2, "steps_of_others": 2}),
     ("90", {"steps": 3, "seed": "5"}),
+    ("92", {"num_tasks_compared": 1}),
+    ("92", {"num_tasks_compared": "99"}),
     ("91", {"num_tasks": 1}),
     ("91", {"num_tasks": "12", "seed": 2**63 - 1}),
 ]

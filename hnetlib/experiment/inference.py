@@ -71,8 +71,13 @@ def light_on_energy(said: Said) -> Tensor:
     Columns of the first layer learn where there is light: a pixel that is dark in all images of a
     task gets no gradient. So weights say where a task's images carry light.
     """
-    light, energy = (_standard(x) for x in (said.images, said.energy.clamp_min(TINY).log()))
-    return energy @ light.T  # [T, B]
+    return _light_on(said.images, said.energy)
+
+
+def _light_on(images: Tensor, energy: Tensor) -> Tensor:
+    """Correlations [T, B] of images [B, D] with the log of energies [T, D]."""
+    light, energy = _standard(images), _standard(energy.clamp_min(TINY).log())
+    return energy @ light.T
 
 
 def _standard(values: Tensor) -> Tensor:
@@ -165,6 +170,30 @@ def evaluate(
         for name, rule in rules.items():
             rows[name].append(_row(rule(said), right, task, batch))
     return {name: Found(*torch.tensor(row).mean(0).tolist()) for name, row in rows.items()}
+
+
+@torch.no_grad()
+def evaluate_by_weights(network: Network, tasks: Tasks, num_images: int, batch: int) -> Found:
+    """`evaluate` for the rule by weights alone, which asks the networks of found tasks only.
+
+    All networks on all images cost as many runs as the square of the number of tasks.
+    """
+    groups = torch.arange(tasks.num_tasks).split(TASKS_AT_ONCE)
+    name, classes = network.target.pixel_weight, tasks.data.num_classes
+    energy = torch.cat([network.weights_of(some)[name].var(1) for some in groups])  # [T, D]
+    rows = []
+    for task in range(tasks.num_tasks):
+        images, labels = tasks.eval_set(task)
+        chosen = torch.linspace(0, len(labels) - 1, num_images).long()
+        images, labels = images[chosen], labels[chosen]
+        scores = _light_on(images, energy)  # [T, B]
+        asked = torch.cat([scores.argmax(0), torch.tensor([task])]).unique()  # [A]
+        run_all = vmap(network.run_target, in_dims=(0, None))
+        logits = run_all(network.weights_of(asked), images)[..., :classes]  # [A, B, classes]
+        right = torch.zeros(scores.shape, dtype=torch.bool)
+        right[asked] = logits.argmax(-1) == labels
+        rows.append(_row(scores, right, task, batch))
+    return Found(*torch.tensor(rows).mean(0).tolist())
 
 
 def score_all(

@@ -146,7 +146,7 @@ PROFILES: dict[str, dict] = {
         "label_smoothing": 0.1,
     },
 }
-# Where there are a fifteenth of the images fewer steps do. On validation: of laptop's first 60 tasks
+# With a fifteenth of the images fewer steps do. On validation: of laptop's first 60 tasks
 # 93.38 % are kept with all its steps, 93.30 with 200, 93.22 with 150; of five tasks of tokens-small
 # and tokens more with fewer (91.2 and 92.7, 92.0 and 93.4), of tokens-large 95.5 with all.
 ON_MNIST5K = {p: {"steps_per_task": 150} for p in ("laptop", "laptop-plain")}
