@@ -17,7 +17,7 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup report page notebook test test-all faults reference sweep bench peers tensorboard clean
+.PHONY: help setup report page notebook test test-all faults reference sweep bench peers docs tensorboard clean
 
 # Some systems set ENV for their own use, so only a value given to make is checked.
 ifeq ($(origin ENV),command line)
@@ -138,6 +138,12 @@ peers: ## ten tasks by ours, hypnettorch and Avalanche, which are installed for 
 	@$(SETUP) --quiet
 	@$(PY) -m pip install --quiet --no-deps -r report/peers/requirements.txt
 	$(PY) -m report.peers.compare $(PEERS)
+
+docs: ## API pages of hnetlib in report/build/api, by pdoc, which is installed for it
+	@$(SETUP) --quiet
+	@$(PY) -m pip show --quiet pdoc || $(PY) -m pip install --quiet --no-deps "pdoc==16.0.0"
+	@$(PY) -m pdoc --math -o report/build/api hnetlib '!hnetlib.train' '!hnetlib.__main__'
+	@printf 'API pages: %s\n' "$$PWD/report/build/api/index.html"
 
 tensorboard: ## show the training logs in a browser, at 127.0.0.1
 	@$(SETUP) --quiet

@@ -2,6 +2,29 @@
 
 `FlatChunks` cuts pieces of equal size, whatever is in them; `Along` one for each index along a
 dimension of a named parameter, such as each input of a layer.
+
+The second is how tokens carry the task (chapter 9 of the report): a chunk for each input of the
+first layer, and a token for each chunk of each task. Once the first task has taught the generator,
+it freezes; later tasks learn their tokens alone, in any order, and none can touch another:
+
+>>> from hnetlib import Hypernetwork
+>>> hnet = Hypernetwork(
+...     nn.Sequential(nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 10)),
+...     num_tasks=1,
+...     generate="0.weight",
+...     cut=Along({"0.weight": 1}),  # a chunk for each index of that dimension
+...     tokens="chunk",
+...     task_token_dim=12,
+...     hnet_hidden=(64,),
+...     hnet_activation="sine",
+...     frequency=1.5,
+... )
+>>> # learn task 0 as any other, then
+>>> hnet.freeze_generator()
+>>> task = hnet.add_task()
+>>> hnet.select_chunks(task, torch.arange(784) % 2 == 0)  # optional: others weigh 0
+>>> [tuple(p.shape) for p in hnet.parameters_of(task)]  # all that the task learns
+[(392, 12)]
 """
 
 import math

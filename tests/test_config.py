@@ -106,8 +106,8 @@ def test_precision_is_checked_against_the_device():
 
 def test_what_auto_resolves_to_decides_the_steps_unless_they_are_given(monkeypatch):
     monkeypatch.setattr("hnetlib.experiment.data.resolve_dataset", lambda name: "mnist5k")
-    assert make_config("laptop").steps_per_task == 200
+    assert make_config("laptop").steps_per_task == 100
     assert make_config("laptop", steps_per_task=7).steps_per_task == 7
-    assert make_config("laptop", "auto", method="ewc").steps_per_task == 200
+    assert make_config("laptop", "auto", method="ewc").steps_per_task == 100
     monkeypatch.setattr("hnetlib.experiment.data.resolve_dataset", lambda name: "mnist")
     assert make_config("laptop").steps_per_task == 400

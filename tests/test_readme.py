@@ -1,12 +1,13 @@
-"""What the README shows in code runs as it stands, and does what is said of it."""
+"""What the README and the API pages show in code runs as it stands, and does what is said."""
 
+import doctest
 import re
+from importlib import import_module
 
 import pytest
 import torch
 from kinds import KINDS
 from torch import nn
-from torch.utils.data import TensorDataset
 
 from hnetlib.experiment import paths
 
@@ -44,14 +45,11 @@ def test_the_loop_learns_and_keeps(names):
     assert type(names["net"]) is nn.Sequential
 
 
-def test_a_stream_of_ones_own_loaders(names, capsys):
-    pairs = [(TensorDataset(*points(n)), TensorDataset(*points(n))) for n in (2, 3)]
-    names |= {"my_datasets": pairs}
-    exec(code_with("LoaderTasks(loaders"), names)
-    R = names["R"]
-    assert R.shape == (2, 2)
-    assert R[-1].min() > 0.9
-    assert "learning_acc" in capsys.readouterr().out
+@pytest.mark.parametrize("name", ["", ".chunks", ".experiment.stream_learner"])
+def test_examples_of_the_api_pages_run(name):
+    failed, tried = doctest.testmod(import_module(f"hnetlib{name}"))
+    assert tried > 5
+    assert not failed
 
 
 def test_it_says_how_many_kinds_of_modules_are_tested():
