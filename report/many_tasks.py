@@ -4,10 +4,10 @@
     python -m report.many_tasks --num-tasks 250 --seed 1          # can be stopped and goes on
 
 Files of single tasks go to `runs/many-<profile>-s<seed>/`. Writes `report/reference/many/
-summary.json`, a row for each profile, seed and number of tasks: accuracy of all tasks at the end
+tasks.json`, a row for each profile, seed and number of tasks: accuracy of all tasks at the end
 and when each was learned, what is stored, memory; and, where the task is not told,
-what the rule by weights finds on `NUM_IMAGES` test images of each task, one image at a time and by
-the protocol of Wortsman et al. (arXiv 2006.14769): one image decides for a batch of `BATCH`.
+what the rule by weights finds on all test images of each task, one image at a time and by the
+protocol of Wortsman et al. (arXiv 2006.14769): one image decides for a batch of `BATCH`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from hnetlib.experiment.files import write_json
 from hnetlib.experiment.learner import Learner
 from hnetlib.experiment.provenance import provenance
 
-NUM_IMAGES, BATCH = 512, 128
+BATCH = 128
 KNOWN_BY = ("profile", "seed", "num_tasks")
 
 
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     place = paths.runs_dir() / f"many-{options.profile}-s{config.seed}"
     row = row_of(learn_apart(config, place, options.processes), config) | provenance()
-    summary = paths.reference_dir("many") / "summary.json"
+    summary = paths.reference_dir("many") / "tasks.json"
     rows = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else []
     rows = [old for old in rows if any(old[key] != row[key] for key in KNOWN_BY)] + [row]
     summary.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,8 @@ def row_of(learner: Learner, config: Config) -> dict:
     """What a learner of all tasks has kept, told the task and not told."""
     accs = evaluation.evaluate_task_aware(learner.hnet, learner.tasks, config.num_tasks, 0, 1)
     moved = [abs(accs[task] - acc) for task, acc in learner.accuracies.items()]
-    untold = inference.evaluate_by_weights(learner.hnet, learner.tasks, NUM_IMAGES, BATCH)
+    images = len(learner.tasks.data.eval_labels)
+    untold = inference.evaluate_by_weights(learner.hnet, learner.tasks, images, BATCH)
     memory = max(resource.getrusage(who).ru_maxrss for who in (0, resource.RUSAGE_CHILDREN))
     return {
         "profile": config.profile,
@@ -72,7 +73,7 @@ def row_of(learner: Learner, config: Config) -> dict:
         "acc_std_over_tasks": statistics.stdev(accs.tolist()),
         "largest_change": float(max(moved)),
         "stored_eval": learner.stored_eval,
-        "untold": vars(untold) | {"rule": "light on energy", "num_images": NUM_IMAGES},
+        "untold": vars(untold) | {"rule": "light on energy", "num_images": images},
         "largest_process_mb": memory / 1024,
     }
 
