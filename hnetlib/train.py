@@ -145,4 +145,6 @@ def _short(place: Path) -> str:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):  # a reader that has seen enough, as in `--help | head`
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

@@ -1,5 +1,8 @@
 """`python -m hnetlib.train`: help that explains everything, errors of one line, logs to read."""
 
+import shlex
+import subprocess
+import sys
 from dataclasses import fields
 
 import pytest
@@ -74,3 +77,10 @@ def test_trains_and_logs_what_it_reports(capsys):
 def test_an_unknown_setting_is_named():
     with pytest.raises(ValueError, match="expected those that --help lists, got --num_tsks"):
         parse(["--profile", "smoke", "--num_tsks", "3"])
+
+
+def test_help_for_a_reader_that_stops_early_says_nothing_else():
+    command = f"{shlex.quote(sys.executable)} -m hnetlib.train --help | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith("usage:")
+    assert not done.stderr
