@@ -141,8 +141,8 @@ peers: ## ten tasks by ours, hypnettorch and Avalanche, which are installed for 
 
 docs: ## API pages of hnetlib in report/build/api, by pdoc, which is installed for it
 	@$(SETUP) --quiet
-	@$(PY) -m pip show --quiet pdoc || $(PY) -m pip install --quiet --no-deps "pdoc==16.0.0"
-	@$(PY) -m pdoc --math -o report/build/api hnetlib '!hnetlib.train' '!hnetlib.__main__'
+	@$(PY) -m pip show --quiet pdoc || $(PY) -m pip install --quiet --no-deps pdoc==16.0.0 markdown2==2.5.4
+	@$(PY) -m report.api report/build/api
 	@printf 'API pages: %s\n' "$$PWD/report/build/api/index.html"
 
 tensorboard: ## show the training logs in a browser, at 127.0.0.1
