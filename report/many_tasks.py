@@ -73,7 +73,7 @@ def row_of(learner: Learner, config: Config) -> dict:
         "acc_std_over_tasks": statistics.stdev(accs.tolist()),
         "largest_change": float(max(moved)),
         "stored_eval": learner.stored_eval,
-        "untold": vars(untold) | {"rule": "light on energy", "num_images": images},
+        "untold": vars(untold) | {"rule": inference.BY_WEIGHTS, "num_images": images},
         "largest_process_mb": memory / 1024,
     }
 

@@ -107,10 +107,17 @@ def _numbers(rows: dict) -> list[dict[str, str]]:
         {
             "label": label,
             "value": f"{_accuracy(rows[key])} %",
-            "note": f"n = {rows[key]['n_seeds']}, {rows[key]['stored_eval']:,} parameters stored",
+            "note": f"n = {rows[key]['n_seeds']}, {rows[key]['stored_eval']:,} parameters stored"
+            + _not_told(rows[key]),
         }
         for key, label in [pair for pair in labels.items() if pair[0] in rows][:3]
     ]
+
+
+def _not_told(row: dict) -> str:
+    """What is kept where the task has to be found, of a row that says so."""
+    mean = row.get("not_told_mean")
+    return "" if mean is None else f"; not told the task {100 * mean:.2f} %"
 
 
 def _accuracy(row: dict) -> str:

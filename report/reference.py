@@ -32,6 +32,7 @@ from hnetlib.experiment.config import Config, available_cores, make_config, plai
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.files import RunError, read_tensors, write_json
 from hnetlib.experiment.hnets import load_hnet
+from hnetlib.experiment.inference import BY_WEIGHTS
 from hnetlib.experiment.profiles import BASELINES, BASELINES_OF, MATCHED, MATCHED_SIZE, PROFILES
 from hnetlib.experiment.runs import ELSEWHERE, Run
 from hnetlib.experiment.tasks import PermutedTasks
@@ -181,6 +182,17 @@ def summarise(runs: list[dict]) -> dict:
     return row | {name: runs[0]["provenance"][name] for name in ("hardware", "commit", "date")}
 
 
+def not_told(place: Path) -> dict:
+    """Share of classes right where the rule by weights has to find the task, of `report.untold`."""
+    path = place / "untold.json"
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    acc = [row["label"] for row in rows if row["rule"] == BY_WEIGHTS]
+    if not acc:
+        return {}
+    spread = statistics.stdev(acc) if len(acc) > 1 else None
+    return {"not_told_mean": statistics.fmean(acc), "not_told_std": spread, "not_told_n": len(acc)}
+
+
 def size_of(run: dict) -> str | None:
     """Of a plain network: the target's, or matched to the hypernetwork's numbers."""
     if "hnet" in run["config"].get("method", "hnet"):
@@ -206,6 +218,9 @@ def write_summary(place: Path) -> list[dict]:
     for run in runs:
         by_method[run["method"]].append(run)
     rows = [summarise(same) for same in by_method.values()]
+    for row in rows:
+        if row["method"] == "hnet":
+            row |= not_told(place)
     write_json(place / "summary.json", rows)
     matrices = {
         LABELS[method]: np.array(same[0]["results"]["R"], dtype=float)

@@ -3,7 +3,9 @@
     python -m report.untold --profile tokens        # of its finished runs in runs/
 
 The runs are those of `report.reference`, whose checkpoints have to be there; rules were chosen on
-validation. Writes `report/reference/<profile>/untold.json`: a row for each seed and rule.
+validation. The rule by weights is measured on all test images, the others, for which all networks
+look at every image, on `NUM_IMAGES` of each task. Writes `report/reference/<profile>/untold.json`:
+a row for each seed and rule.
 """
 
 import argparse
@@ -32,9 +34,17 @@ def rows_of(run: Run, data: ImageData, num_images: int) -> list[dict]:
     if config.noise_share:
         rules, kinds = rules | inference.NOT_NONE, kinds | {"not none": "confidence"}
     found = inference.evaluate(hnet, tasks, rules, num_images, BATCH)
-    shared = {"seed": config.seed, "num_tasks": config.num_tasks, "num_images": num_images}
+    images = dict.fromkeys(rules, num_images)
+    images[inference.BY_WEIGHTS] = len(data.eval_labels)
+    found[inference.BY_WEIGHTS] = inference.evaluate_by_weights(
+        hnet, tasks, images[inference.BY_WEIGHTS], BATCH
+    )
+    shared = {"seed": config.seed, "num_tasks": config.num_tasks}
     shared["commit"] = run.provenance["commit"]
-    return [shared | {"asked": kinds[rule], "rule": rule} | vars(found[rule]) for rule in rules]
+    return [
+        shared | {"num_images": images[rule], "asked": kinds[rule], "rule": rule} | vars(said)
+        for rule, said in found.items()
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -155,4 +155,4 @@ def test_the_readme_quotes_what_is_found_untold():
     assert all(row["task"] == 1.0 for row in by_weights)
     assert f"in every one of {images:,} test images" in readme
     largest = np.mean([row["label"] for row in rows if row["rule"] == "max logit"])
-    assert f"{100 * largest:.2f} % of the classes right" in readme
+    assert f"{100 * largest:.2f} % of the classes are right" in readme

@@ -91,6 +91,7 @@ def nearest_mean(said: Said) -> Tensor:
     return -torch.cdist(said.means, said.images).square()
 
 
+BY_WEIGHTS = "light on energy"  # the rule that results not told the task are quoted by
 NOT_NONE = {"not none": not_none}  # confidence, too
 RULES: dict[str, dict[str, Rule]] = {
     "confidence": {
@@ -99,7 +100,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "max logit": max_logit,
         "log-sum-exp": log_sum_exp,
     },
-    "weights": {"light on energy": light_on_energy},
+    "weights": {BY_WEIGHTS: light_on_energy},
     "input statistics": {"nearest mean": nearest_mean},
 }
 
