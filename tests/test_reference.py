@@ -34,6 +34,7 @@ def test_each_row_is_the_mean_of_its_recorded_runs(row):
 @pytest.mark.parametrize(
     ("profile", "method"),
     [
+        ("tokens-large", "hnet"),
         ("tokens", "hnet"),
         ("tokens-small", "hnet"),
         ("laptop", "hnet"),
