@@ -8,6 +8,9 @@ Writes to `--out`: `table.csv` and `table.json`, a row for each combination of s
 differ with mean, standard deviation and n over seeds; `jobs.json`, what came of each job; and the
 executed notebooks. The same command again does what is not finished. What failed is listed at the
 end, and the status is then 1.
+
+A Dask cluster (`pip install ".[report,cluster]"`) needs workers of one thread with this hnetlib, and
+`HNETLIB_RUNS`, `HNETLIB_LOGS` and `HNETLIB_DATA` on a disk that all share and that has locks.
 """
 
 import argparse
