@@ -9,8 +9,8 @@ differ with mean, standard deviation and n over seeds; `jobs.json`, what came of
 executed notebooks. The same command again does what is not finished. What failed is listed at the
 end, and the status is then 1.
 
-A Dask cluster (`pip install ".[report,cluster]"`) needs workers of one thread with this hnetlib, and
-`HNETLIB_RUNS`, `HNETLIB_LOGS` and `HNETLIB_DATA` on a disk that all share and that has locks.
+A Dask cluster (`pip install ".[report,cluster]"`) needs workers of one thread with this hnetlib,
+and `HNETLIB_RUNS`, `HNETLIB_LOGS` and `HNETLIB_DATA` on a disk that all share and that has locks.
 """
 
 import argparse
