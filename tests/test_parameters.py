@@ -152,7 +152,6 @@ OF_ONE = [
     ("08", "num_tasks", "five", COUNT),
     ("91", "num_tasks", 0, COUNT),
     ("93", "grid", 3, "expected settings as in"),
-    ("93", "grid", "beta=", "expected"),
     ("93", "workers", 0, COUNT),
     ("09", "num_tasks", 1, "expected a whole number of at least 2"),
     ("09", "num_others", 6, "expected a whole number from 1 to 5"),
