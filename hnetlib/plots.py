@@ -107,22 +107,6 @@ def frontier(
     return fig
 
 
-def dots(values: Mapping[str, float], *, xlabel: str, marked: Collection[str] = ()) -> Figure:
-    """A line with a dot for each named fraction; the `marked` ones in colour."""
-    fig, axis = plt.subplots(figsize=(7.0, 0.36 * len(values) + 0.9))
-    for place, (label, value) in enumerate(values.items()):
-        axis.plot(value, place, "o", color="C0" if label in marked else "0.45", markersize=7)
-        axis.annotate(
-            f"{100 * value:.2f}", (value, place), (7, 0), textcoords="offset points", va="center"
-        )
-    axis.set(xlabel=xlabel, yticks=range(len(values)))
-    axis.set_yticklabels(list(values))
-    axis.margins(x=0.15, y=0.15)
-    axis.invert_yaxis()
-    axis.xaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
-    return fig
-
-
 def kept_and_lost(
     groups: Mapping[str, Mapping[str, tuple[float, float]]], *, xlabel: str
 ) -> Figure:

@@ -7,7 +7,7 @@ Files of single tasks go to `runs/many-<profile>-s<seed>/`. Writes `report/refer
 tasks.json`, a row for each profile, seed and number of tasks: accuracy of all tasks at the end
 and when each was learned, what is stored, memory; and, where the task is not told,
 what the rule by weights finds on all test images of each task, one image at a time and by the
-protocol of Wortsman et al. (arXiv 2006.14769): one image decides for a batch of `BATCH`.
+protocol of Wortsman et al. (arXiv 2006.14769): one image decides for a batch of `inference.BATCH`.
 """
 
 import argparse
@@ -23,7 +23,6 @@ from hnetlib.experiment.files import write_json
 from hnetlib.experiment.learner import Learner
 from hnetlib.experiment.provenance import provenance
 
-BATCH = 128
 KNOWN_BY = ("profile", "seed", "num_tasks")
 
 
@@ -62,7 +61,7 @@ def row_of(learner: Learner, config: Config) -> dict:
     accs = evaluation.evaluate_task_aware(learner.hnet, learner.tasks, config.num_tasks, 0, 1)
     moved = [abs(accs[task] - acc) for task, acc in learner.accuracies.items()]
     images = len(learner.tasks.data.eval_labels)
-    untold = inference.evaluate_by_weights(learner.hnet, learner.tasks, images, BATCH)
+    untold = inference.evaluate_by_weights(learner.hnet, learner.tasks, images, inference.BATCH)
     memory = max(resource.getrusage(who).ru_maxrss for who in (0, resource.RUSAGE_CHILDREN))
     return {
         "profile": config.profile,

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import nbformat
 
@@ -28,7 +29,7 @@ from hnetlib.experiment.profiles import PROFILES
 from hnetlib.experiment.provenance import provenance
 
 JOBS, NOTHING, WORKERS = 12, 200, (1, 2)
-SETTINGS = {"num_tasks": 3, "steps_per_task": 150, "eval_every": 100}  # about ten seconds a run
+SETTINGS = {"num_tasks": 3, "steps_per_task": 150, "eval_every": 100}  # several seconds a run
 
 
 def configs() -> list[Config]:
@@ -48,15 +49,9 @@ def nothing(job: int) -> int:
 def elsewhere() -> Iterator[None]:
     """Runs and logs in a directory of their own, so that none is finished already."""
     with tempfile.TemporaryDirectory() as place:
-        before = {name: os.environ.get(name) for name in ("HNETLIB_RUNS", "HNETLIB_LOGS")}
-        os.environ |= {"HNETLIB_RUNS": f"{place}/runs", "HNETLIB_LOGS": f"{place}/logs"}
-        try:
+        there = {"HNETLIB_RUNS": f"{place}/runs", "HNETLIB_LOGS": f"{place}/logs"}
+        with patch.dict(os.environ, there):
             yield
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name, None)
-                if value is not None:
-                    os.environ[name] = value
 
 
 def seconds_of(work, jobs: list, **engine) -> float:

@@ -22,7 +22,6 @@ from hnetlib.experiment.tasks import PermutedTasks
 from report.reference import planned
 
 NUM_IMAGES = 500  # of each task, at equal distances
-BATCH = 128  # images that one of them decides for
 
 
 def rows_of(run: Run, data: ImageData, num_images: int) -> list[dict]:
@@ -33,17 +32,16 @@ def rows_of(run: Run, data: ImageData, num_images: int) -> list[dict]:
     rules = {rule: inference.RULES[kind][rule] for rule, kind in kinds.items()}
     if config.noise_share:
         rules, kinds = rules | inference.NOT_NONE, kinds | {"not none": "confidence"}
-    found = inference.evaluate(hnet, tasks, rules, num_images, BATCH)
-    images = dict.fromkeys(rules, num_images)
-    images[inference.BY_WEIGHTS] = len(data.eval_labels)
-    found[inference.BY_WEIGHTS] = inference.evaluate_by_weights(
-        hnet, tasks, images[inference.BY_WEIGHTS], BATCH
-    )
+    by_weights, everything = inference.BY_WEIGHTS, len(data.eval_labels)
+    others = {name: rule for name, rule in rules.items() if name != by_weights}
+    found = inference.evaluate(hnet, tasks, others, num_images, inference.BATCH)
+    found[by_weights] = inference.evaluate_by_weights(hnet, tasks, everything, inference.BATCH)
+    images = dict.fromkeys(others, num_images) | {by_weights: everything}
     shared = {"seed": config.seed, "num_tasks": config.num_tasks}
     shared["commit"] = run.provenance["commit"]
     return [
         shared | {"num_images": images[rule], "asked": kinds[rule], "rule": rule} | vars(said)
-        for rule, said in found.items()
+        for rule, said in ((rule, found[rule]) for rule in rules)
     ]
 
 

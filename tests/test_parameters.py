@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from hnetlib.experiment import learner, paths
-from hnetlib.experiment.values import literal
 
 ROOT = paths.PACKAGE.parent
 SMALL = {"profile": "smoke", "dataset": "mnist5k", "threads": 1}
@@ -267,28 +266,6 @@ def test_chapter_5_compares_like_with_like_and_follows_its_parameters():
     assert set(names["compared"]) >= {"least change, beta 0", "Adam and ReLU, beta 0"}
     names = run("91", num_tasks=2)
     assert names["networks"] == 2 * names["config"].num_weights
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("20", 20),
-        ("-1e-3", -1e-3),
-        ("True", True),
-        ("false", False),
-        ("NONE", None),
-        ("[64, 32]", [64, 32]),
-        ("64 32", [64, 32]),
-        ("(1, 2)", (1, 2)),
-        ("mlp-100", "mlp-100"),
-        ("", ""),
-        ("a b", "a b"),
-        (3, 3),
-    ],
-)
-def test_a_text_is_what_it_spells(text, value):
-    assert literal(text) == value
-    assert type(literal(text)) is type(value)
 
 
 @pytest.mark.parametrize("number", ["04", "05", "06"])

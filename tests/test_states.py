@@ -321,7 +321,10 @@ def test_the_last_good_checkpoint_stays_when_a_later_task_diverges(tiny, monkeyp
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stop_is_one_line_and_resumable(tmp_path, number, code):
     command = [sys.executable, "-m", "hnetlib.train", *QUICK, "--num_tasks", "2000"]
+    # a suite that a shell started in the background has Ctrl-C ignored, and would hand that on
+    before = signal.signal(number, signal.default_int_handler)
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    signal.signal(number, before)
     while not list((tmp_path / "runs").glob("*/checkpoint.pt")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(number)

@@ -5,8 +5,9 @@ import math
 from typing import NamedTuple
 
 from hnetlib.experiment import paths
+from hnetlib.experiment.config import NUM_PIXELS
 
-BITS_A_TASK = math.lgamma(784 + 1) / math.log(2)  # of one permutation of the pixels
+BITS_A_TASK = math.lgamma(NUM_PIXELS + 1) / math.log(2)  # of one permutation of the pixels
 BOUND = ("the bits of 100 permutations", 100 * BITS_A_TASK / 32)
 TASKS, TOKENS = 100, ("tokens-small", "tokens", "tokens-large")
 Points = list[tuple[float, float]]  # parameters stored, final average accuracy

@@ -9,7 +9,7 @@ Of the three scenarios of van de Ven & Tolias (arXiv 1904.07734) the share of ri
 domain-incremental one, of right tasks and classes the class-incremental one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from hnetlib.experiment.evaluation import Network
 from hnetlib.experiment.streams import ImageTasks
 from hnetlib.experiment.tasks import PermutedTasks
 
+BATCH = 128  # images that one of them decides for, in Wortsman et al. (2006.14769)
 TASKS_AT_ONCE = 50  # whose networks are generated together
 TINY = 1e-12  # below any energy of a column that was ever trained
 
@@ -106,14 +107,15 @@ RULES: dict[str, dict[str, Rule]] = {
 
 
 @torch.no_grad()
-def networks_of_all(network: Network, num_tasks: int) -> list[dict[str, Tensor]]:
+def networks_of_all(network: Network, num_tasks: int) -> Iterator[dict[str, Tensor]]:
     """Every task's network by name, some tasks [G] at once: each [G, *shape]."""
-    return [network.weights_of(some) for some in torch.arange(num_tasks).split(TASKS_AT_ONCE)]
+    for some in torch.arange(num_tasks).split(TASKS_AT_ONCE):
+        yield network.weights_of(some)
 
 
 @torch.no_grad()
 def logits_of_all(
-    network: Network, images: Tensor, num_tasks: int, networks: list | None = None
+    network: Network, images: Tensor, num_tasks: int, networks: Iterable | None = None
 ) -> Tensor:
     """What every task's network makes of the same images [B, D]: [T, B, classes].
 
@@ -126,7 +128,7 @@ def logits_of_all(
 
 
 @torch.no_grad()
-def column_energy(network: Network, num_tasks: int, networks: list | None = None) -> Tensor:
+def column_energy(network: Network, num_tasks: int, networks: Iterable | None = None) -> Tensor:
     """Variance over hidden units of the first layer's weights of each pixel: [T, D].
 
     `networks`: as for `logits_of_all`.
@@ -179,20 +181,14 @@ def evaluate_by_weights(network: Network, tasks: Tasks, num_images: int, batch: 
 
     All networks on all images cost as many runs as the square of the number of tasks.
     """
-    groups = torch.arange(tasks.num_tasks).split(TASKS_AT_ONCE)
-    name, classes = network.target.pixel_weight, tasks.data.num_classes
-    energy = torch.cat([network.weights_of(some)[name].var(1) for some in groups])  # [T, D]
-    rows = []
+    energy, rows = column_energy(network, tasks.num_tasks), []
     for task in range(tasks.num_tasks):
-        images, labels = tasks.eval_set(task)
-        chosen = torch.linspace(0, len(labels) - 1, num_images).long()
-        images, labels = images[chosen], labels[chosen]
+        images, labels = _images_of(tasks, task, num_images)
         scores = _light_on(images, energy)  # [T, B]
         asked = torch.cat([scores.argmax(0), torch.tensor([task])]).unique()  # [A]
-        run_all = vmap(network.run_target, in_dims=(0, None))
-        logits = run_all(network.weights_of(asked), images)[..., :classes]  # [A, B, classes]
+        logits = logits_of_all(network, images, len(asked), [network.weights_of(asked)])
         right = torch.zeros(scores.shape, dtype=torch.bool)
-        right[asked] = logits.argmax(-1) == labels
+        right[asked] = logits[..., : tasks.data.num_classes].argmax(-1) == labels
         rows.append(_row(scores, right, task, batch))
     return Found(*torch.tensor(rows).mean(0).tolist())
 
@@ -208,15 +204,21 @@ def score_all(
 @torch.no_grad()
 def _said_of_each(network: Network, tasks: Tasks, num_images: int) -> Iterator[tuple[Said, Tensor]]:
     """For each task: what there is to say of images of it, and their labels [B]."""
-    networks = networks_of_all(network, tasks.num_tasks)
+    networks = list(networks_of_all(network, tasks.num_tasks))  # asked again for each task
     energy, means = column_energy(network, tasks.num_tasks, networks), mean_images(tasks)
     classes = tasks.data.num_classes
     for task in range(tasks.num_tasks):
-        images, labels = tasks.eval_set(task)
-        chosen = torch.linspace(0, len(labels) - 1, num_images).long()
-        logits = logits_of_all(network, images[chosen], tasks.num_tasks, networks)
+        images, labels = _images_of(tasks, task, num_images)
+        logits = logits_of_all(network, images, tasks.num_tasks, networks)
         none = logits[..., classes] if logits.shape[-1] > classes else None
-        yield Said(images[chosen], logits[..., :classes], none, energy, means), labels[chosen]
+        yield Said(images, logits[..., :classes], none, energy, means), labels
+
+
+def _images_of(tasks: Tasks, task: int, num_images: int) -> tuple[Tensor, Tensor]:
+    """So many evaluation images [B, D] of a task, at equal distances, and their labels [B]."""
+    images, labels = tasks.eval_set(task)
+    chosen = torch.linspace(0, len(labels) - 1, num_images).long()
+    return images[chosen], labels[chosen]
 
 
 def _row(scores: Tensor, right: Tensor, task: int, batch: int) -> list[float]:
