@@ -40,8 +40,9 @@ HNET = [
 TEN = {"lr": 1e-4, "steps_per_task": 1000}
 RECORDED = ("acc", "learning_acc", "bwt", "train_seconds")
 Order = list[tuple[str, tuple]]
-# profile: method: what all its runs share, then the settings in the order they are chosen in
-SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
+# method: what all its runs share, then the settings in the order they are chosen in
+Plan = dict[str, tuple[dict, Order]]
+SEARCH: dict[str, Plan] = {  # of profiles
     "laptop": {
         "ewc": (SEQUENTIAL, [EWC, RATES, STRONGER]),
         "ewc-multihead": (SEQUENTIAL, [EWC, RATES, STRONGER]),
@@ -94,15 +95,17 @@ SEARCH: dict[str, dict[str, tuple[dict, Order]]] = {
 
 
 class Search:
-    """The rows of a profile's search.json, and the runs that add to them."""
+    """The rows of a profile's search, and the runs that add to them."""
 
-    def __init__(self, profile: str, place: Path, jobs: int = 1) -> None:
+    def __init__(self, profile: str, place: Path, jobs: int = 1, plan: Plan | None = None) -> None:
+        """`plan`: what is chosen for each method; by default that of `SEARCH`."""
         self.profile, self.place, self.jobs = profile, place, jobs
+        self.plan = plan or SEARCH[profile]
         self.rows = json.loads(place.read_text()) if place.is_file() else []
 
     def choose(self, method: str) -> dict:
         """The settings a method does best with, found one after the other."""
-        shared, order = SEARCH[self.profile][method]
+        shared, order = self.plan[method]
         chosen = {name: values[0] for name, values in order}
         tried = []
         for name, values in order:

@@ -51,6 +51,7 @@ def test_the_first_task_gets_its_factor():
         ({"seed": -1}, "seed: expected a whole number from 0 to 9223372036854775807, got -1"),
         ({"device": "tpu"}, "device: expected cpu or cuda, got 'tpu'"),
         ({"look_ahead": True}, "look_ahead: expected False with least_change, got True"),
+        ({"head_optimizer": "shortest_change", "num_chunks": 33}, "units with shortest_change"),
         ({"num_chunks": 33}, "num_chunks: expected at most the last hidden layer's 32 units"),
         ({"damping": 0}, "damping: expected a number above 0, got 0"),
         ({"strength": -1.0}, "strength: expected a number of at least 0, got -1.0"),

@@ -110,7 +110,7 @@ OF_ALL = [  # for every notebook that has the parameter
     ("snapshot", 1, "expected a name"),
     ("penalty", "some", "expected one of rows, tasks, all"),
     ("penalty_size", 0, COUNT),
-    ("head_optimizer", "sgd", "expected one of adam, least_change"),
+    ("head_optimizer", "sgd", "expected one of adam, shortest_change, least_change"),
     ("hnet_activation", "tanh", "expected one of relu, elu, sine"),
     ("chunk_counts", [], "expected a list of whole numbers"),
     ("chunk_counts", [0, 1], "expected a list of whole numbers"),

@@ -17,7 +17,7 @@ from hnetlib.hypernet import HnetActivation, Tokens
 from hnetlib.regularizer import Penalty, Snapshot
 from hnetlib.targets import MLP, make_target
 
-HeadOptimizer = Literal["adam", "least_change"]
+HeadOptimizer = Literal["adam", "shortest_change", "least_change"]
 LrSchedule = Literal["cosine", "constant"]
 Method = Literal[
     "hnet",
@@ -64,7 +64,8 @@ class Config:
     head_lr_factor: float = 1.0
     """The rate of the hypernetwork's wide last layer, as a multiple of lr."""
     head_optimizer: HeadOptimizer = "adam"
-    """How the last layer learns: adam, or least_change: steps that spare old tasks' weights."""
+    """How the last layer learns: adam; or by normalised steps of what it should generate, written
+    by the shortest_change of it or by the least_change of what old tasks read of it."""
     damping: float = 0.01
     """Of least_change: weight of the last layer's own change beside that of old tasks' weights."""
     lr_schedule: LrSchedule = "cosine"
@@ -72,9 +73,8 @@ class Config:
     label_smoothing: float = 0.0
     """Share of each label's weight that is spread over all classes in the loss (1512.00567)."""
     beta: float = 0.1
-    """Weight of the penalty for changing what old tasks' tokens generate. 0: no penalty; with
-    least_change the last layer is then still written by the shortest change, whatever old tasks
-    read of it."""
+    """Weight of the penalty for changing what old tasks' tokens generate. 0: no penalty, and then
+    least_change is shortest_change, whatever old tasks read of the last layer."""
     snapshot: Snapshot = "before_task"
     """Old weights the penalty holds on to: generated before the current task, or when learned."""
     penalty: Penalty = "rows"
@@ -170,9 +170,9 @@ class Config:
         share = self.noise_share
         sound = is_number(share, 0, 0.9) and (share == 0 or self.method == "hnet")
         _check("noise_share", sound, "0 to 0.9, with method hnet", self)
-        if self.head_optimizer == "least_change":
-            _check("look_ahead", not self.look_ahead, "False with least_change", self)
-            limit = f"at most the last hidden layer's {hidden[-1]} units with least_change"
+        if self.head_optimizer != "adam":
+            _check("look_ahead", not self.look_ahead, f"False with {self.head_optimizer}", self)
+            limit = f"at most the last hidden layer's {hidden[-1]} units with {self.head_optimizer}"
             _check("num_chunks", self.num_chunks <= hidden[-1], limit, self)
 
     def _check_tokens(self) -> None:

@@ -64,9 +64,9 @@ class Learner(ContinualLearner):
         return build_hnet(self.config)
 
     def _least_change(self) -> LeastChange | None:
-        if self.config.head_optimizer != "least_change":
+        if self.config.head_optimizer == "adam":
             return None
-        protect = self.config.beta > 0
+        protect = self.config.head_optimizer == "least_change" and self.config.beta > 0
         return LeastChange(self.hnet, damping=self.config.damping, protect=protect)
 
     @property

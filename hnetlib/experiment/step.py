@@ -169,7 +169,7 @@ def parameter_groups(hnet: Hypernetwork, tasks: Collection[int], config: Config)
     others = {id(token) for number, token in enumerate(hnet.task_tokens) if number not in tasks}
     others |= {id(parameter) for parameter in head}
     rest = [parameter for parameter in hnet.parameters() if id(parameter) not in others]
-    if config.head_optimizer == "least_change":  # which takes the last layer's steps itself
+    if config.head_optimizer != "adam":  # which takes the last layer's steps itself
         return [{"params": rest, "lr": config.lr}]
     return [{"params": head, "lr": config.head_lr}, {"params": rest, "lr": config.lr}]
 
