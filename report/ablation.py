@@ -48,6 +48,10 @@ SEARCH: Plan = {
             ("lr", (1e-3, 3e-4, 3e-3)),
             ("head_lr_factor", (1.0, 0.3, 3.0)),
             ("beta", (0.1, 0.03, 0.3)),
+            # the best values were the last of their lists
+            ("head_lr_factor", (3.0, 10.0)),
+            ("beta", (0.3, 1.0)),
+            ("lr", (3e-4, 1e-4)),
         ],
     )
 }
