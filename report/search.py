@@ -106,7 +106,8 @@ class Search:
     def choose(self, method: str) -> dict:
         """The settings a method does best with, found one after the other."""
         shared, order = self.plan[method]
-        chosen = {name: values[0] for name, values in order}
+        # a setting may come again; then its first list says where it starts
+        chosen = {name: values[0] for name, values in reversed(order)}
         tried = []
         for name, values in order:
             asked = [chosen | {name: value} for value in values]
