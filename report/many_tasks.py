@@ -1,7 +1,8 @@
-"""A thousand tasks that do not touch each other, learned in as many processes as there are cores.
+"""A thousand tasks that do not touch each other, learned by as many workers as there are cores.
 
     python -m report.many_tasks                                   # 1,000 tasks of tokens-small
     python -m report.many_tasks --num-tasks 250 --seed 1          # can be stopped and goes on
+    python -m report.many_tasks --scheduler tcp://host:8786       # by a Dask cluster
 
 Files of single tasks go to `runs/many-<profile>-s<seed>/`. Writes `report/reference/many/
 tasks.json`, a row for each profile, seed and number of tasks: accuracy of all tasks at the end
@@ -32,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="tokens-small")
     parser.add_argument("--num-tasks", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="also that of the permutations")
-    parser.add_argument("--processes", type=int, default=available_cores())
+    parser.add_argument("--workers", type=int, default=available_cores())
+    parser.add_argument("--scheduler", help="of a Dask cluster that shares HNETLIB_RUNS")
     options = parser.parse_args(arguments)
     config = make_config(
         options.profile,
@@ -43,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         threads=1,
     )
     place = paths.runs_dir() / f"many-{options.profile}-s{config.seed}"
-    row = row_of(learn_apart(config, place, options.processes), config) | provenance()
+    learner = learn_apart(config, place, options.workers, options.scheduler)
+    row = row_of(learner, config) | provenance()
     summary = paths.reference_dir("many") / "tasks.json"
     rows = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else []
     rows = [old for old in rows if any(old[key] != row[key] for key in KNOWN_BY)] + [row]

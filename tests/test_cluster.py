@@ -8,9 +8,10 @@ import sys
 import time
 
 import pytest
+import torch
 from test_sweep import outcome
 
-from hnetlib.experiment import paths, sweep, workers
+from hnetlib.experiment import apart, paths, sweep, workers
 from hnetlib.experiment.learner import train_or_load
 
 pytest.importorskip("distributed", reason="needs Dask: pip install 'hnetlib[cluster]'")
@@ -87,6 +88,21 @@ def test_two_workers_never_train_one_run(tiny, cluster):
     address, _ = cluster()
     both = list(sweep.outcomes(sweep.train_quietly, [config, config], scheduler=address))
     assert both[0].value.results == both[1].value.results  # seconds too: it was trained once
+
+
+@pytest.mark.slow
+def test_tasks_that_workers_learn_apart_are_those_of_one_process(tiny, cluster, monkeypatch):
+    monkeypatch.setattr(apart, "TASKS_A_JOB", 2)
+    config = tiny("tokens-small", num_tasks=7, steps_per_task=5)
+    address, _ = cluster()
+    both = [
+        apart.learn_apart(config, paths.runs_dir() / name, scheduler=scheduler)
+        for name, scheduler in (("here", None), ("there", address))
+    ]
+    here, there = (learner.hnet.state_dict() for learner in both)
+    assert all(torch.equal(here[name], there[name]) for name in here)
+    assert both[0].accuracies == both[1].accuracies
+    assert len(both[0].accuracies) == 6
 
 
 @pytest.mark.slow

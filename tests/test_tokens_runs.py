@@ -136,7 +136,8 @@ def test_other_parameters_can_have_tokens_too():
     assert config.generate == ["layers.0.weight", "layers.2.weight"]
 
 
-def test_processes_leave_the_same_bytes_as_one_after_the_other(carried, tmp_path):
+def test_processes_leave_the_same_bytes_as_one_after_the_other(carried, tmp_path, monkeypatch):
+    monkeypatch.setattr(apart, "TASKS_A_JOB", 1)
     config = carried(steps_per_task=10)
     one, two = (apart.learn_apart(config, tmp_path / str(n), n) for n in (1, 2))
     run = train_or_load(config, progress=False)

@@ -1,4 +1,4 @@
-"""Tasks learned apart: in any order, in many processes, with the bytes they would have in one.
+"""Tasks learned apart: in any order, by many workers, with the bytes they would have in one.
 
 Where the generator is frozen (`generator_tasks`), a task reads what is frozen and its own random
 streams, which depend on the seed and on it alone. So each task's tokens are a file of their own:
@@ -6,19 +6,19 @@ streams, which depend on the seed and on it alone. So each task's tokens are a f
     <place>/taught.pt     the network once the generator is frozen, without later tasks' tokens
     <place>/task-17.pt    tokens, selection and accuracy of a task
 
-What is there is not made again, so a stopped process goes on with the same call.
+What is there is not made again, so what was stopped goes on with the same call.
 """
 
-import multiprocessing
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from filelock import FileLock
 
-from hnetlib.experiment import evaluation
+from hnetlib.experiment import evaluation, sweep
 from hnetlib.experiment.config import Config
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.files import read_tensors, write_tensors
@@ -26,25 +26,38 @@ from hnetlib.experiment.learner import Learner
 from hnetlib.experiment.step import prepare_torch
 from hnetlib.experiment.tasks import PermutedTasks
 
+TASKS_A_JOB = 10  # a job reads images and builds the network first
 
-def learn_apart(config: Config, place: Path, processes: int = 1) -> Learner:
-    """Learns all tasks of a config in so many processes, each with the config's threads.
 
-    ValueError where tasks are not independent: without `generator_tasks`.
+def learn_apart(
+    config: Config, place: Path, workers: int = 1, scheduler: str | None = None
+) -> Learner:
+    """Learns all tasks of a config by so many processes, or by the workers of a Dask cluster.
+
+    Each has the config's threads. `scheduler`: of that cluster, as in `sweep.outcomes`; `place`
+    is then on the disk that its workers share. ValueError where tasks are not independent: without
+    `generator_tasks`; SweepError where some could not be learned.
     """
     if not 1 <= config.generator_tasks <= config.num_tasks:
         raise ValueError(
             f"generator_tasks: expected 1 to {config.num_tasks}, got {config.generator_tasks}"
         )
+    place = place.resolve()  # a worker may have begun elsewhere
     place.mkdir(parents=True, exist_ok=True)
     taught(config, place)
     later = range(config.generator_tasks, config.num_tasks)
-    parts = [(config, place, list(later)[start::processes]) for start in range(processes)]
-    if processes == 1:
-        learn_some(*parts[0])
-    else:
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            pool.starmap(learn_some, parts)
+    left = [task for task in later if not (place / f"task-{task}.pt").exists()]
+    jobs = [left[first : first + TASKS_A_JOB] for first in range(0, len(left), TASKS_A_JOB)]
+    landed = sweep.outcomes(
+        partial(learn_some, config, place),
+        jobs,
+        label=lambda number: f"tasks {jobs[number][0]} to {jobs[number][-1]}",
+        said=lambda accuracy: f"{accuracy:.2%} when learned",
+        workers=workers,
+        scheduler=scheduler,
+    )
+    for _ in sweep.values(landed):
+        pass
     return gathered(config, place)
 
 
@@ -62,20 +75,23 @@ def taught(config: Config, place: Path) -> Learner:
     return learner
 
 
-def learn_some(config: Config, place: Path, tasks: Iterable[int]) -> None:
-    """Learns those of the tasks that have no file yet."""
-    learner = taught(config, place)
+def learn_some(config: Config, place: Path, tasks: Iterable[int]) -> float:
+    """Learns those of the tasks that have no file yet; their mean accuracy."""
+    learner, accuracies = taught(config, place), []
     hnet = learner.hnet
     for task in tasks:
         path = place / f"task-{task}.pt"
         if path.exists():
+            accuracies.append(read_tensors(path)["accuracy"])
             continue
         start = time.perf_counter()
         learner.learn_task(task)
         seconds = time.perf_counter() - start
         right = evaluation.evaluate_task_aware(hnet, learner.tasks, task + 1, task, 1)
         kept = {"tokens": hnet.task_tokens[task].detach(), "chosen": hnet.selections.of(task)}
-        write_tensors(path, kept | {"accuracy": float(right[0]), "seconds": seconds})
+        accuracies.append(float(right[0]))
+        write_tensors(path, kept | {"accuracy": accuracies[-1], "seconds": seconds})
+    return sum(accuracies) / len(accuracies)
 
 
 def gathered(config: Config, place: Path) -> Learner:
