@@ -1,4 +1,4 @@
-"""Two floors: the method imports nothing of the experiment, and imports make no circle."""
+"""Two floors: the method imports nothing of the experiment, no circles, and no long files."""
 
 import ast
 import graphlib
@@ -17,6 +17,8 @@ METHOD = {
     *("skeleton", "snapshots", "squares", "targets", "tokens"),
 }
 ABOVE = {"notebook", "plots", "train", "__init__"}  # all else in hnetlib/
+MOST_LINES = 300
+LONG = {"hnetlib/experiment/config.py"}  # every setting, with its check
 
 
 def name_of(path):
@@ -86,3 +88,12 @@ def test_what_learners_import_is_hashed_but_for_what_cannot_change_a_result():
     unhashed = files & runs.NOT_NUMERIC
     harmless = {"files", "paths", "profiles", "provenance", "runs", "tracking", "values"}
     assert unhashed <= {f"experiment/{name}" for name in harmless}
+
+
+def test_no_file_grows_long():
+    files = [*MODULES.values(), *(ROOT / "tests").rglob("*.py")]
+    lines = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in files
+    }
+    assert {name for name, count in lines.items() if count > MOST_LINES} <= LONG

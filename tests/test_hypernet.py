@@ -1,12 +1,9 @@
-"""The hypernetwork: shapes, gradients, tokens, and any module as its target."""
+"""The hypernetwork: shapes, starts, settings, cuts, and the module it runs."""
 
-import copy
-
-import numpy as np
 import pytest
 import torch
+from nets import small
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from hnetlib.chunks import FlatChunks
 from hnetlib.hypernet import Hypernetwork
@@ -79,33 +76,6 @@ def test_chunks_follow_each_other_in_the_flat_vector():
         assert (row[len(here) :] == 0).all()
 
 
-def test_gradients_reach_the_used_task_token_and_all_chunk_tokens():
-    hnet = Hypernetwork(MLP((10, 8, 3)), 3, num_chunks=4, hnet_hidden=(16,))
-    logits = hnet.run_target(hnet(1), torch.rand(32, 10))
-    cross_entropy(logits, torch.randint(3, (32,))).backward()
-    assert hnet.task_tokens[1].grad.abs().max() > 0
-    assert hnet.task_tokens[0].grad is None
-    assert (hnet.chunk_tokens.grad.abs().amax(1) > 0).all()
-
-
-def test_a_frozen_token_does_not_move_while_chunk_tokens_do():
-    hnet = Hypernetwork(MLP((10, 8, 3)), 2, num_chunks=4, hnet_hidden=(16,))
-    optimizer = torch.optim.Adam(hnet.parameters(), lr=0.1, weight_decay=0.1)
-
-    def step(task):
-        optimizer.zero_grad()
-        hnet.run_target(hnet(task), torch.rand(8, 10)).square().sum().backward()
-        optimizer.step()
-
-    step(0)
-    hnet.freeze_token(0)
-    token, chunk_tokens = hnet.task_tokens[0].clone(), hnet.chunk_tokens.clone()
-    step(0)
-    step(1)
-    assert torch.equal(hnet.task_tokens[0], token)
-    assert not torch.equal(hnet.chunk_tokens, chunk_tokens)
-
-
 def test_generated_weights_start_with_the_spread_of_the_targets():
     target = MLP((784, 300, 100, 10))
     hnet = Hypernetwork(target, 1, num_chunks=10)
@@ -170,65 +140,6 @@ def test_all_activations_start_generated_weights_at_the_targets_spread():
         Hypernetwork(MLP((10, 8, 3)), hnet_activation="tanh")
 
 
-def small(num_tasks=2, **settings):
-    settings = {"num_chunks": 3, "task_token_dim": 6, "hnet_hidden": (9,)} | settings
-    return Hypernetwork(MLP((5, 4, 3)), num_tasks, **settings)
-
-
-@pytest.mark.parametrize("kind", [int, np.int64, np.uint8, torch.tensor])
-def test_an_index_of_any_integer_kind(kind):
-    hnet = small()
-    assert torch.equal(hnet(kind(1))["layers.0.weight"], hnet(1)["layers.0.weight"])
-    assert hnet.parameters_of(kind(1))[-1] is hnet.task_tokens[1]
-
-
-@pytest.mark.parametrize("index", [2, -1, np.int64(7)])
-def test_an_index_out_of_range_says_how_many_there_are(index):
-    with pytest.raises(IndexError, match=f"one of the 2 there are.* got {index}"):
-        small()(index)
-
-
-@pytest.mark.parametrize("index", [True, 1.0, "1", torch.tensor([1]), torch.tensor(True), None])
-def test_what_is_no_index_is_refused(index):
-    with pytest.raises(TypeError, match="task: expected an integer or a token"):
-        small()(index)
-
-
-def test_a_token_of_the_wrong_length_is_refused():
-    with pytest.raises(ValueError, match=r"expected shape \[..., 6\], got \[5\]"):
-        small()(torch.zeros(5))
-
-
-def test_a_token_or_a_batch_of_tasks_is_as_each_by_itself():
-    hnet = small()
-    token = hnet.task_tokens[1]
-    together = hnet.weights_of(torch.tensor([1, 0]))
-    for name, weight in hnet(1).items():
-        assert torch.equal(hnet(token)[name], weight)
-        torch.testing.assert_close(together[name][0], weight)
-
-
-def test_tasks_come_one_by_one_as_they_would_at_the_start():
-    torch.manual_seed(3)
-    at_once = small(3)
-    torch.manual_seed(3)
-    growing = small(0)
-    assert [growing.add_task() for _ in range(3)] == [0, 1, 2]
-    assert growing.num_tasks == 3
-    for one, other in zip(at_once.parameters(), growing.parameters(), strict=True):
-        assert torch.equal(one, other)
-
-
-def test_an_optimizer_of_a_task_has_all_but_other_tokens():
-    hnet = small(3)
-    hnet.freeze_token(0)
-    ours = {id(p) for p in hnet.parameters_of(1)}
-    left_out = [n for n, p in hnet.named_parameters() if id(p) not in ours]
-    assert left_out == ["task_tokens.0", "task_tokens.2"]
-    hnet.output_layer.requires_grad_(False)
-    assert len(hnet.parameters_of(1)) == len(ours) - 2
-
-
 class Target(nn.Module):
     """Takes arguments by position and by name."""
 
@@ -263,38 +174,6 @@ def test_a_part_in_eval_mode_stays_so_until_train_is_called():
     hnet = Hypernetwork(module, 1)
     assert hnet.training
     assert not hnet.target[1].training
-
-
-@pytest.mark.parametrize(("of_state", "of_ours"), [(2, 3), (3, 2), (2, 0)])
-def test_a_state_brings_its_tasks_and_leaves_the_others(of_state, of_ours):
-    module = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6))
-    one, other = (Hypernetwork(module, n, hnet_hidden=(9,)) for n in (of_state, of_ours))
-    one.freeze_token(0)
-    one.run(torch.randn(8, 4), task=1)
-    before = copy.deepcopy(other)
-    other.load_state_dict(one.state_dict())
-    assert other.num_tasks == max(of_state, of_ours)
-    assert [t.requires_grad for t in other.task_tokens] == [False] + [True] * (other.num_tasks - 1)
-    for task in range(of_state):
-        for name, value in one(task).items():
-            assert torch.equal(other(task)[name], value), name
-    for task in range(of_state, of_ours):
-        assert torch.equal(other.task_tokens[task], before.task_tokens[task])
-    assert not other(other.add_task())["1.num_batches_tracked"]
-
-
-def test_a_state_of_another_module_is_refused():
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        small().load_state_dict(Hypernetwork(MLP((5, 6, 3)), 2, hnet_hidden=(9,)).state_dict())
-
-
-def test_states_load_inside_another_module():
-    one, other = (nn.Sequential(nn.Linear(2, 2), small(n)) for n in (3, 1))
-    one[1].freeze_token(2)
-    other.load_state_dict(one.state_dict())
-    assert other[1].num_tasks == 3
-    assert torch.equal(other[1].task_tokens[2], one[1].task_tokens[2])
-    assert [token.requires_grad for token in other[1].task_tokens] == [True, True, False]
 
 
 class Backwards(FlatChunks):

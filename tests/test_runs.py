@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import without_times
 
-from hnetlib.experiment import paths, runs
+from hnetlib.experiment import files, paths, runs
 from hnetlib.experiment.continual import ContinualLearner
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.hnets import load_hnet
@@ -170,3 +170,10 @@ def test_runs_that_differ_otherwise_or_have_no_order_start_anew(tiny, monkeypatc
     train_or_load(tiny(num_tasks=2, method="joint-plain"), progress=False)
     joint = train_or_load(tiny(num_tasks=3, method="joint-plain"), progress=False)
     assert joint.matrix.shape == (3, 3)
+
+
+def test_nan_is_null_in_json(tmp_path):
+    content = {"a": float("nan"), "b": [np.float64("inf"), np.int64(3)], "c": {"d": -np.inf}}
+    files.write_json(tmp_path / "x.json", content)
+    found = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
+    assert found == {"a": None, "b": [None, 3], "c": {"d": None}}
