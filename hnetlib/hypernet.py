@@ -1,6 +1,6 @@
 """A hypernetwork: from a task token to the parameters of any `nn.Module`, chunk by chunk."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -71,12 +71,8 @@ class Hypernetwork(TaskTokens):
         expect_at_least(0, num_tasks=num_tasks)
         sizes = {"task_token_dim": task_token_dim, "chunk_token_dim": chunk_token_dim}
         expect_at_least(1, num_chunks=num_chunks, **sizes)
-        if not hnet_hidden or min(hnet_hidden) < 1:
-            raise ValueError(f"hnet_hidden: expected positive layer sizes, got {hnet_hidden}")
-        expect_one_of("hnet_activation", hnet_activation, get_args(HnetActivation))
         expect_one_of("tokens", tokens, get_args(Tokens))
-        if frequency is not None and hnet_activation != "sine":
-            raise ValueError(f"frequency: expected None with {hnet_activation}, got {frequency}")
+        _check_layers(hnet_hidden, hnet_activation, frequency)
         generated, kept = split_parameters(module, generate)
         self.layout: list[Piece] = []
         layout = [Piece(names, p.shape, p.dtype) for names, p in generated.items()]
@@ -90,10 +86,7 @@ class Hypernetwork(TaskTokens):
 
         sines = partial(sine_layers, frequency=frequency)
         layers = {"relu": relu_layers, "elu": elu_layers, "sine": sines}[hnet_activation]
-        self.body = nn.Sequential(*layers((task_token_dim + chunk_token_dim, *hnet_hidden)))
-        self.output_layer = nn.Linear(hnet_hidden[-1], self.chunk_size)
-        nn.init.normal_(self.output_layer.weight, std=hnet_hidden[-1] ** -0.5)  # variance 1
-        nn.init.zeros_(self.output_layer.bias)
+        self._draw_layers(layers, (task_token_dim + chunk_token_dim, *hnet_hidden))
         self.chunk_tokens = nn.Parameter(torch.randn(self.num_chunks, chunk_token_dim))
         # task tokens are drawn last: with one seed, more tasks leave everything else as it was
         self._draw_tokens(num_tasks)
@@ -104,6 +97,13 @@ class Hypernetwork(TaskTokens):
             self.kept.add_task()
         for part in self.modules():
             part.training = module.training
+
+    def _draw_layers(self, layers: Callable, sizes: tuple[int, ...]) -> None:
+        """The body, sizes[0] -> sizes[-1], and the output layer, with values of their own."""
+        self.body = nn.Sequential(*layers(sizes))
+        self.output_layer = nn.Linear(sizes[-1], self.chunk_size)
+        nn.init.normal_(self.output_layer.weight, std=sizes[-1] ** -0.5)  # variance 1
+        nn.init.zeros_(self.output_layer.bias)
 
     def _start_as(self, generated: Named) -> None:
         """The module's device and precision, and its starting values as shift and scale."""
@@ -280,3 +280,11 @@ class Hypernetwork(TaskTokens):
             for piece in self.layout
         ]
         return self
+
+
+def _check_layers(hidden: Sequence[int], activation: str, frequency: float | None) -> None:
+    if not hidden or min(hidden) < 1:
+        raise ValueError(f"hnet_hidden: expected positive layer sizes, got {hidden}")
+    expect_one_of("hnet_activation", activation, get_args(HnetActivation))
+    if frequency is not None and activation != "sine":
+        raise ValueError(f"frequency: expected None with {activation}, got {frequency}")

@@ -64,6 +64,7 @@ ALL_LOGGED = ("laptop",)  # profiles of whose hypernetwork all pairs have a log
 OF_HNET = ("hnet_hidden", "hnet_activation", "task_token_dim", "chunk_token_dim", "num_chunks")
 OF_HNET += ("head_optimizer", "head_lr_factor", "damping", "beta", "look_ahead")
 OF_HNET += ("penalty", "penalty_size", "snapshot")
+MADE = ("hardware", "commit", "date")  # of all runs of a row, where they differ
 
 
 def methods_of(profile: str) -> Methods:
@@ -178,8 +179,10 @@ def summarise(runs: list[dict]) -> dict:
         row[f"{name}_mean"] = _mean(run["results"][name] for run in timed)
     row["trainable"] = first["trainable"]
     row["stored_eval"] = first.get("stored_eval", first["trainable"])
-    row["stored_train"] = first.get("stored_train", _stored_train(config, first))
-    return row | {name: runs[0]["provenance"][name] for name in ("hardware", "commit", "date")}
+    a_copy = first["trainable"] if config["beta"] else 0  # of a run that did not say it yet
+    row["stored_train"] = first.get("stored_train", a_copy)
+    made = {name: [run["provenance"][name] for run in runs] for name in MADE}
+    return row | {name: "; ".join(dict.fromkeys(values)) for name, values in made.items()}
 
 
 def not_told(place: Path) -> dict:
@@ -204,11 +207,6 @@ def _mean(values: Iterable[float | None]) -> float | None:
     """None where there is nothing to take a mean of."""
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None
-
-
-def _stored_train(config: dict, results: dict) -> int:
-    """For runs of the hypernetwork whose results did not say it yet: a copy of it."""
-    return results["trainable"] if config["beta"] else 0
 
 
 def write_summary(place: Path) -> list[dict]:
