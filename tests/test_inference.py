@@ -136,7 +136,7 @@ def test_many_tasks_are_summed_up_told_and_not_told(tiny, monkeypatch, tmp_path)
     monkeypatch.setattr(many_tasks, "make_config", small)
     monkeypatch.setattr(paths, "reference_dir", lambda profile: tmp_path / profile)
     for seed in ("1", "0", "1"):
-        assert many_tasks.main(["--num-tasks", "3", "--seed", seed, "--processes", "1"]) == 0
+        assert many_tasks.main(["--num-tasks", "3", "--seed", seed, "--workers", "1"]) == 0
     rows = json.loads((tmp_path / "many" / "tasks.json").read_text())
     assert [(row["seed"], row["num_tasks"]) for row in rows] == [(0, 3), (1, 3)]
     assert all(row["largest_change"] == 0 for row in rows)
