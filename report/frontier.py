@@ -109,7 +109,8 @@ TRIED = [
 ]
 RIVALS = [SMALL, MIDDLE, LARGE]
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
-SEPARATE_RATES, NARROW = (3e-3, 1e-2, 3e-2), (2, 4)
+SEPARATE_RATES = (3e-3, 1e-2, 3e-2)
+NARROW, NARROW_RATES, STARTS = (1, 2, 4, 8), (1e-3, 3e-3, 1e-2), range(1, 9)
 KINDS = ("tokens", "tried", "linear", "random", "separate")
 
 
@@ -119,7 +120,7 @@ def planned() -> Iterator[tuple[str, dict]]:
     for hidden in WIDTHS:
         for lr in SEPARATE_RATES:
             yield "separate", {"target": f"mlp-{hidden}", "lr": lr, "steps_per_task": 1000}
-    for hidden, lr, seed in product(NARROW, SEPARATE_RATES[:2], (1, 2, 3)):
+    for hidden, lr, seed in product(NARROW, NARROW_RATES, STARTS):
         narrow = {"target": f"mlp-{hidden}", "lr": lr, "steps_per_task": 1000, "seed": seed}
         yield "separate", narrow  # other starts: of so few units all may die in one
     yield from (("tried", MIDDLE | change) for change in TRIED)
