@@ -1,0 +1,79 @@
+"""The ablation: its rows differ by what they say, and what is committed is what was planned."""
+
+import json
+import statistics
+
+import pytest
+
+from hnetlib.experiment import data, paths
+from hnetlib.experiment.config import make_config
+from report import ablation
+from report.search import Search
+
+PLACE = paths.reference_dir("laptop")
+
+
+@pytest.fixture(autouse=True)
+def without_data(monkeypatch):
+    """Configs of MNIST where there is none."""
+    monkeypatch.setattr(data, "resolve_dataset", lambda dataset: dataset)
+
+
+@pytest.fixture
+def recorded():
+    """The committed runs, and what the first row was found to do best with."""
+    rows = json.loads((PLACE / "ablation.json").read_text())
+    search = Search("laptop", PLACE / "ablation_search.json", plan=ablation.SEARCH)
+    return rows, search.choose("hnet")
+
+
+def test_each_row_adds_one_choice_and_the_last_is_laptop():
+    changed = []
+    before = ablation.make({}, 100, 0).as_dict() | ablation.STEPS[ablation.PAPER]
+    for changes in list(ablation.STEPS.values())[1:]:
+        config = ablation.make(changes, 100, 0).as_dict()
+        changed.append({name for name in config if config[name] != before[name]})
+        before = config
+    rates = {"lr", "head_lr_factor"}  # a rate of Adam means nothing to a normalised step
+    assert changed == [{"hnet_activation"}, {"head_optimizer", *rates}, {"head_optimizer"}]
+    laptop = make_config("laptop", "mnist", threads=1).as_dict()
+    assert before | {"steps_per_task": 400, "eval_every": 1} == laptop
+
+
+def test_all_that_was_planned_is_committed_with_three_seeds(recorded):
+    rows, best = recorded
+    for name, config in ablation.planned(best, ablation.FEW_STEPS):
+        settings = {setting: getattr(config, setting) for setting in ablation.KEPT}
+        (row,) = [row for row in rows if row["name"] == name and settings.items() <= row.items()]
+        assert 0 < row["acc"] <= row["learning_acc"] < 1
+        assert "-dirty" not in row["commit"]
+
+
+def test_the_best_settings_lie_inside_what_was_tried(recorded):
+    _, best = recorded
+    shared, order = ablation.SEARCH["hnet"]
+    assert shared["num_tasks"] == 100
+    for name in best:
+        values = sorted({value for listed, some in order if listed == name for value in some})
+        assert values[0] < best[name] < values[-1], name
+
+
+def test_a_finished_ablation_trains_nothing(monkeypatch):
+    asked = []
+    monkeypatch.setattr(ablation.sweep, "train", lambda configs, jobs: asked.extend(configs) or [])
+    assert ablation.main([]) == 0
+    assert not asked
+
+
+def test_chapter_6_says_what_is_kept(recorded):
+    rows, _ = recorded
+    kept = {}
+    for row in rows:
+        kept.setdefault((row["name"], row["beta"] > 0), []).append(row["acc"])
+    mean = {key: statistics.mean(accs) for key, accs in kept.items()}
+    free = {name for name, held in mean if not held}
+    assert all(mean[name, False] < 1 / 3 for name in free)
+    paper, sines, steps, least = (mean[name, True] for name in ablation.STEPS)
+    assert paper < sines < least
+    assert paper - steps > sines - paper  # steps alone lose more than sines brought
+    assert least > mean[ablation.TUNED, True]
