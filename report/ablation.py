@@ -7,8 +7,8 @@ A hundred tasks of MNIST at `laptop`'s sizes, images a batch, penalty and number
 images, three pairs of seed and permutations. `STEPS` says what each row adds to the one before;
 each is also run without the penalty. What learns by Adam has Adam's rates (`laptop-plain`), what
 learns by normalised steps has theirs: a rate of the one means nothing to the other. `TUNED` is the
-first row at the settings it does best with: of `SEARCH`, as many runs of a hundred tasks as were
-tried for `laptop`, on validation (`ablation_search.json`).
+first row at the settings it does best with: of `SEARCH`, ten runs of a hundred tasks, about as many
+as were tried for `laptop`, on validation (`ablation_search.json`).
 
 By default with a quarter of the steps: Adam moves every one of 5.6 million parameters at each step
 and takes two to three times as long as what is learned here otherwise. Writes
