@@ -218,6 +218,7 @@ SLOW = [
     ("05", {"target": "mlp-50", "num_tasks_compared": 2, **SHORT}),
     ("05", {"target": "conv-lenet", "snapshot": "at_learning", "penalty": "all", **SHORT}),
     ("05", {"head_optimizer": "adam", "penalty": "tasks", "penalty_size": 99, **SHORT}),
+    ("05", {"head_optimizer": "shortest_change", **SHORT}),
     ("05", {"profile": "smoke-plain", "num_tasks": 12, "beta": "0.5", **SHORT}),
     ("06", {"num_tasks": 2, "num_tasks_compared": 99}),
     ("07", {"levels": [0, 1], "tasks_per_level": 2, "bits": [1], "num_images": 1, **SHORT}),
