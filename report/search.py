@@ -6,13 +6,16 @@
 Each method tries its list of values of one setting, keeps the best accuracy (ACC), and goes on to
 the next; the best of all its runs is what it gets. Methods that learn in sequence do so on 20
 tasks (`published10`: its ten, `original`: 60, `standard`: 40), joint ones on 100 with a fraction of
-the steps. Writes `report/reference/<profile>/search.json`, one row for each run; the winners are
-what `hnetlib/experiment/profiles.py` says.
+the steps. EWC and SI then go on from there with all the tasks and steps they are compared at
+(`REFINED`): they try both neighbours of each setting and move to the best, until none is better.
+Writes `report/reference/<profile>/search.json`, one row for each run; the winners are what
+`hnetlib/experiment/profiles.py` says.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from hnetlib.experiment import paths, sweep
@@ -38,6 +41,11 @@ HNET = [
     ("damping", (0.01, 0.1)),
 ]
 TEN = {"lr": 1e-4, "steps_per_task": 1000}
+RIVALS = ("ewc", "ewc-multihead", "si", "si-multihead")
+REFINED = {"laptop": RIVALS, "laptop-brief": RIVALS}
+ALL_TASKS = {"num_tasks": 100, "eval_every": 50}
+# Neighbours of a setting: three times as much, or a third of it.
+GRID = [float(f"{digit}e{power}") for power in range(-6, 6) for digit in (1, 3)]
 RECORDED = ("acc", "learning_acc", "bwt", "train_seconds")
 Order = list[tuple[str, tuple]]
 # method: what all its runs share, then the settings in the order they are chosen in
@@ -110,24 +118,42 @@ class Search:
         chosen = {name: values[0] for name, values in reversed(order)}
         tried = []
         for name, values in order:
-            asked = [chosen | {name: value} for value in values]
-            self.make([one for one in asked if self.acc(method, one) is None], method, shared)
-            tried += [(self.acc(method, settings), settings) for settings in asked]
+            asked = [(method, shared, chosen | {name: value}) for value in values]
+            self.make(asked)
+            tried += [(self.acc(*one), one[-1]) for one in asked]
             chosen = max(tried, key=lambda pair: pair[0])[1]
-        mine = (row for row in self.rows if row["method"] == method)
+        of_these = {"method": method} | shared
+        mine = (row for row in self.rows if of_these.items() <= row.items())
         return max(mine, key=lambda row: row["acc"])["settings"]
 
-    def acc(self, method: str, settings: dict) -> float | None:
-        """Accuracy of a recorded run; None if there is none."""
-        same = (row for row in self.rows if (row["method"], row["settings"]) == (method, settings))
-        return next((row["acc"] for row in same), None)
+    def refine(self, methods: Sequence[str]) -> dict[str, dict]:
+        """From what was chosen: the settings none of whose neighbours does better on all tasks."""
+        now = {method: self.choose(method) for method in methods}
+        while True:
+            asked = [
+                (method, self.plan[method][0] | ALL_TASKS, settings)
+                for method, best in now.items()
+                for settings in [best, *neighbours(best)]
+            ]
+            self.make(asked)
+            best_first = sorted(asked, key=lambda one: self.acc(*one))
+            better = {method: settings for method, _, settings in best_first}
+            if better == now:
+                return now
+            now = better
 
-    def make(self, asked: list[dict], method: str, shared: dict) -> None:
-        """Trains and records a run with each of these settings."""
-        configs = [self.config(method, shared | settings) for settings in asked]
+    def acc(self, method: str, shared: dict, settings: dict) -> float | None:
+        """Accuracy of a recorded run; None if there is none."""
+        this = {"method": method, "settings": settings} | shared
+        return next((row["acc"] for row in self.rows if this.items() <= row.items()), None)
+
+    def make(self, asked: list[tuple[str, dict, dict]]) -> None:
+        """Trains and records those runs that are not: method, what all share, and settings."""
+        left = [one for one in asked if self.acc(*one) is None]
+        configs = [self.config(method, shared | settings) for method, shared, settings in left]
         for outcome in sweep.values(sweep.train(configs, self.jobs)):
-            run = outcome.value
-            row = {"method": method, "settings": asked[outcome.number], **shared}
+            run, (method, shared, settings) = outcome.value, left[outcome.number]
+            row = {"method": method, "settings": settings, **shared}
             row |= {name: run.results[name] for name in RECORDED}
             self.rows.append(row | {"commit": run.provenance["commit"]})
             self.place.parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +174,15 @@ class Search:
         )
 
 
+def neighbours(settings: dict) -> list[dict]:
+    """These settings with one of them a step up or down the grid."""
+    return [
+        settings | {name: GRID[GRID.index(value) + step]}
+        for name, value in settings.items()
+        for step in (-1, 1)
+    ]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Searches, then prints what was found; 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -157,7 +192,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     place = paths.reference_dir(options.profile) / "search.json"
     search = Search(options.profile, place, options.jobs)
-    found = {m: search.choose(m) for m in options.methods or SEARCH[options.profile]}
+    methods = options.methods or list(SEARCH[options.profile])
+    found = {method: search.choose(method) for method in methods}
+    found |= search.refine([m for m in methods if m in REFINED.get(options.profile, ())])
     for method, settings in found.items():
         print(f"{method:16} {settings}")
     return 0
