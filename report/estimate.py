@@ -55,7 +55,7 @@ def step_milliseconds(profile: str, threads: int, seconds: float = SECONDS) -> f
     import torch  # only when something is timed
 
     from hnetlib.experiment.config import Config, defaults
-    from hnetlib.experiment.learner import Learner
+    from hnetlib.experiment.hnet_learner import Learner
     from hnetlib.experiment.step import TrainingStep, prepare_torch
 
     config = Config(**defaults(profile, "mnist5k") | {"num_tasks": 11, "threads": threads})

@@ -41,7 +41,7 @@ from hnetlib.experiment.config import Config, make_config
 from hnetlib.experiment.data import ImageData, load_data
 from hnetlib.experiment.files import write_json
 from hnetlib.experiment.frontier import BOUND, points
-from hnetlib.experiment.learner import Learner
+from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.provenance import provenance
 from hnetlib.experiment.step import prepare_torch
 from hnetlib.experiment.tasks import PermutedTasks

@@ -21,7 +21,7 @@ from hnetlib.experiment import evaluation, inference, paths
 from hnetlib.experiment.apart import learn_apart
 from hnetlib.experiment.config import Config, available_cores, make_config
 from hnetlib.experiment.files import write_json
-from hnetlib.experiment.learner import Learner
+from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.provenance import provenance
 
 KNOWN_BY = ("profile", "seed", "num_tasks")

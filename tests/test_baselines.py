@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from hnetlib.experiment.baselines import LEARNERS, JointLearner, SeparateLearner
-from hnetlib.experiment.continual import ContinualLearner
+from hnetlib.experiment.baselines import JointLearner, SeparateLearner
 from hnetlib.experiment.data import load_data
-from hnetlib.experiment.learner import train_or_load
+from hnetlib.experiment.learner import learner_class, train_or_load
+from hnetlib.experiment.profiles import BASELINES
 from hnetlib.experiment.tasks import PermutedTasks, seeded_generator, shuffled_batches
 
 SETTINGS = {"lr": 1e-2, "steps_per_task": 100, "num_tasks": 4}
@@ -24,7 +24,7 @@ def results(tmp_path_factory):
         patch.setenv("HNETLIB_RUNS", str(place / "runs"))
         patch.setenv("HNETLIB_LOGS", str(place / "logs"))
         found = {}
-        for method in LEARNERS:
+        for method in BASELINES:
             settings = SETTINGS | {"strength": strengths.get(method, 1.0)}
             config = make_config("smoke-plain", "mnist5k", threads=1, method=method, **settings)
             found[method] = train_or_load(config, progress=False).results
@@ -64,7 +64,7 @@ def test_joint_methods_have_no_order_and_separate_ones_no_forgetting(results):
 
 @pytest.mark.parametrize("method", ["ewc", "si-multihead", "joint-hnet", "separate"])
 def test_stopped_and_resumed_is_as_never_stopped(tiny, assert_resumes, method):
-    assert_resumes(tiny(method=method, num_tasks=4), LEARNERS[method])
+    assert_resumes(tiny(method=method, num_tasks=4), learner_class(method))
 
 
 def test_separate_is_each_network_on_its_own_task(tiny):
@@ -116,13 +116,3 @@ def test_a_joint_batch_shows_drawn_tasks_their_own_order(tiny, monkeypatch):
         for task, some in zip(drawn.tolist(), images, strict=True):
             back = some[:, tasks.permutation(task).argsort()]
             assert all(tuple(image) in known for image in back.tolist())
-
-
-def test_every_method_has_its_learner():
-    from typing import get_args
-
-    from hnetlib.experiment.config import Method
-    from hnetlib.experiment.learner import learner_class
-
-    for method in get_args(Method):
-        assert issubclass(learner_class(method), ContinualLearner)

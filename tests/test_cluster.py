@@ -110,7 +110,7 @@ def test_workers_that_cannot_do_the_jobs_are_named_first(tiny, monkeypatch, clus
     address, _ = cluster(workers=1, threads=2)
     with pytest.raises(sweep.SweepError, match=r"expected one thread \(--nthreads 1\), got 2"):
         list(sweep.train([tiny()], scheduler=address))
-    monkeypatch.setattr(workers, "code_hash", lambda: "of an older version")
+    monkeypatch.setattr(workers, "package_hash", lambda: "of an older version")
     address, _ = cluster(workers=1)
     with pytest.raises(sweep.SweepError, match="expected the same hnetlib as here, got another"):
         list(sweep.train([tiny()], scheduler=address))

@@ -13,8 +13,9 @@ from conftest import QUICK, one_line, slow, without_times
 
 from hnetlib.experiment import files, hnets, learner, paths, runs
 from hnetlib.experiment.config import make_config
+from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.hnets import load_hnet
-from hnetlib.experiment.learner import Learner, train_or_load
+from hnetlib.experiment.learner import train_or_load
 from hnetlib.train import main
 
 ROOT = paths.PACKAGE.parent

@@ -5,7 +5,7 @@ import torch
 
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.frontier import points, searched
-from hnetlib.experiment.learner import Learner
+from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.profiles import PROFILES
 from hnetlib.experiment.tasks import PermutedTasks
 from report import frontier

@@ -10,8 +10,9 @@ import hnetlib
 from hnetlib import Hypernetwork
 from hnetlib.experiment import inference, paths
 from hnetlib.experiment.data import load_data
+from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.hnets import load_hnet
-from hnetlib.experiment.learner import Learner, train_or_load
+from hnetlib.experiment.learner import train_or_load
 from hnetlib.experiment.streams import RelabelledTasks, RotatedTasks, SplitTasks
 from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.targets import MLP

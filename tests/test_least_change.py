@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hnetlib.experiment.data import load_data
-from hnetlib.experiment.learner import Learner
+from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.step import TrainingStep
 from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.hypernet import Hypernetwork

@@ -9,7 +9,7 @@ import torch
 from conftest import QUICK, one_line, slow
 
 from hnetlib.experiment import files, paths, runs, tracking
-from hnetlib.experiment.learner import Learner
+from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.train import main
 
 

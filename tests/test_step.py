@@ -7,8 +7,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hnetlib.experiment.data import load_data
+from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.hnets import load_hnet
-from hnetlib.experiment.learner import Learner, train_or_load
+from hnetlib.experiment.learner import train_or_load
 from hnetlib.experiment.step import TrainingStep
 from hnetlib.experiment.tasks import PermutedTasks
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import QUICK, one_line, slow
 
-from hnetlib.experiment import learner, paths
+from hnetlib.experiment import hnet_learner, paths
 from hnetlib.experiment.learner import train_or_load
 from hnetlib.experiment.loop import DivergedError
 from hnetlib.train import main
@@ -43,16 +43,16 @@ def test_finite_nonsense_is_called_by_its_name(capsys):
 
 
 def test_the_last_good_checkpoint_stays_when_a_later_task_diverges(tiny, monkeypatch):
-    config, real = tiny(num_tasks=4), learner.TrainingStep.__call__
+    config, real = tiny(num_tasks=4), hnet_learner.TrainingStep.__call__
 
     def spoilt(self, *batch):
         loss, penalty = real(self, *batch)
         return (loss * float("nan") if self.task == 2 else loss), penalty
 
-    monkeypatch.setattr(learner.TrainingStep, "__call__", spoilt)
+    monkeypatch.setattr(hnet_learner.TrainingStep, "__call__", spoilt)
     with pytest.raises(DivergedError, match="train/cross_entropy is nan at step 1 of task 3"):
         train_or_load(config, progress=False)
-    monkeypatch.setattr(learner.TrainingStep, "__call__", real)
+    monkeypatch.setattr(hnet_learner.TrainingStep, "__call__", real)
     (directory,) = paths.runs_dir().iterdir()
     assert torch.load(directory / "checkpoint.pt", weights_only=True)["num_learned"] == 2
     assert train_or_load(config, progress=False).finished

@@ -14,7 +14,8 @@ from filelock import FileLock
 from test_setup import ROOT, make
 
 from hnetlib.experiment import grid, paths, sweep, table, workers
-from hnetlib.experiment.learner import Learner, train_or_load
+from hnetlib.experiment.hnet_learner import Learner
+from hnetlib.experiment.learner import train_or_load
 from report.sweep import main
 
 SMALL = ["--profile", "smoke-plain", "--jobs", "1"]
@@ -216,7 +217,7 @@ def test_a_cluster_needs_dask_or_an_answer(monkeypatch, tiny):
 
 def test_a_worker_elsewhere_says_what_it_lacks(tmp_path, monkeypatch):
     probe = tmp_path / "probe"
-    here = (workers.code_hash(), workers.torch.__version__)
+    here = (workers.package_hash(), workers.torch.__version__)
     assert "to be the same directory as here" in workers._flaw(str(probe), *here)
     probe.touch()
     assert "locks of" in workers._flaw(str(probe), *here)  # nobody seems to hold it

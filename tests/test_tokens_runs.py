@@ -1,17 +1,18 @@
 """Runs whose tokens carry the task: settings, resuming, what is stored, tasks in any order."""
 
 import copy
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from hnetlib.experiment import apart, evaluation, hnets
-from hnetlib.experiment.config import Config, Method
+from hnetlib.experiment.config import Config
 from hnetlib.experiment.data import load_data
+from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.hnets import load_hnet
-from hnetlib.experiment.learner import Learner, learner_class, train_or_load
+from hnetlib.experiment.learner import learner_class, train_or_load
+from hnetlib.experiment.profiles import methods
 from hnetlib.experiment.tasks import PermutedTasks
 
 SMALL = {
@@ -170,7 +171,7 @@ def test_the_trained_one_is_kept_in_half_precision(carried, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("profile", ["tokens-small", "tokens", "tokens-large"])
 def test_every_method_can_be_asked_for_with_these_profiles(tiny, profile):
-    for method in get_args(Method):
+    for method in methods():
         assert tiny(profile, method=method).method == method
 
 

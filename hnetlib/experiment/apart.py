@@ -22,7 +22,7 @@ from hnetlib.experiment import evaluation, sweep
 from hnetlib.experiment.config import Config
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.files import read_tensors, write_tensors
-from hnetlib.experiment.learner import Learner
+from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.step import prepare_torch
 from hnetlib.experiment.tasks import PermutedTasks
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hnetlib.experiment.config import Config
 from hnetlib.experiment.continual import LOG_EVERY, ContinualLearner
 from hnetlib.experiment.hnets import build_hnet
-from hnetlib.experiment.importance import IMPORTANCE, NUM_IMAGES
+from hnetlib.experiment.importance import IMPORTANCE, NUM_IMAGES, Importance
 from hnetlib.experiment.loop import Loop, Stateful
 from hnetlib.experiment.plain import PlainNetwork, build_plain, run_tasks
 from hnetlib.experiment.step import parameter_groups
@@ -30,9 +30,11 @@ class SequentialLearner(ContinualLearner):
     With a head a task the heads are one tensor, so that it can't take in a run of fewer.
     """
 
+    importance_class: type[Importance] | None = None  # by default what the method is called
+
     def __init__(self, config: Config, tasks: PermutedTasks, log_every: int = LOG_EVERY) -> None:
         super().__init__(config, tasks, log_every)
-        kind = IMPORTANCE[config.method.removesuffix("-multihead")]
+        kind = self.importance_class or IMPORTANCE[config.method.removesuffix("-multihead")]
         self.importance = kind(self.network, config.strength)
         self.grows = not config.method.endswith("-multihead")
 
@@ -217,11 +219,3 @@ class SeparateLearner(AtOnceLearner):
 
 
 NOTHING_FORGOTTEN = {"bwt": 0.0, "forgetting": 0.0}
-
-LEARNERS: dict[str, type[ContinualLearner]] = {
-    **dict.fromkeys(
-        ("fine-tuning", "ewc", "si", "ewc-multihead", "si-multihead"), SequentialLearner
-    ),
-    **dict.fromkeys(("joint-hnet", "joint-plain", "joint-multihead"), JointLearner),
-    "separate": SeparateLearner,
-}

@@ -2,38 +2,25 @@
 
 import os
 from dataclasses import asdict, dataclass, fields
-from typing import Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 import torch
 from torch import nn
 
 from hnetlib.checks import expect_one_of
-from hnetlib.chunks import Along, Cut, FlatChunks, Piece
-from hnetlib.experiment import data
+from hnetlib.chunks import Along, Cut, FlatChunks
+from hnetlib.experiment import data, rules
 from hnetlib.experiment.data import Dataset, Split
-from hnetlib.experiment.profiles import BASELINES, BASELINES_OF, ON_MNIST5K, PROFILES, SMALL
-from hnetlib.experiment.values import is_number, is_whole, literal
+from hnetlib.experiment.profiles import ON_MNIST5K, PROFILES, SMALL, methods, started_from
+from hnetlib.experiment.values import literal
 from hnetlib.hypernet import HnetActivation, Tokens
 from hnetlib.regularizer import Penalty, Snapshot
-from hnetlib.targets import MLP, make_target
+from hnetlib.targets import make_target
 
 HeadOptimizer = Literal["adam", "shortest_change", "least_change"]
 LrSchedule = Literal["cosine", "constant"]
-Method = Literal[
-    "hnet",
-    "joint-hnet",
-    "joint-plain",
-    "joint-multihead",
-    "separate",
-    "fine-tuning",
-    "ewc",
-    "ewc-multihead",
-    "si",
-    "si-multihead",
-]
+Method = str if TYPE_CHECKING else Literal[methods()]  # which the command line lists
 Precision = Literal["float32", "tf32", "bf16"]
-LARGEST_SEED = 2**63 - 1  # what PyTorch's generators take
-MOST_TASKS = 10_000  # the accuracy matrix alone then takes 0.8 GB
 NUM_CLASSES = 10
 NUM_PIXELS = 28 * 28  # of an image of either data set
 GONE = ("snapshot_precision",)  # settings that recorded runs have and none has any more
@@ -131,84 +118,17 @@ class Config:
     """Of matrix products: float32, tf32 (on a GPU), or bf16 by autocast."""
 
     def __post_init__(self) -> None:
-        for name, kind in _FIELD_TYPES.items():
-            value = getattr(self, name)
-            if kind is str or name in _CHOICES:
-                _check(name, isinstance(value, str), "a name", self)
-            else:  # plain papermill, say, hands over lists as text
-                object.__setattr__(self, name, literal(value))
-        for name in _CHOICES:
-            expect_one_of(name, getattr(self, name), get_args(_FIELD_TYPES[name]))
-        for name in _WHOLE_AT_LEAST_1:
-            _check(name, is_whole(getattr(self, name), 1), "a whole number of at least 1", self)
-        _check("num_tasks", self.num_tasks <= MOST_TASKS, f"at most {MOST_TASKS:,} tasks", self)
-        for name in _WHOLE_AT_LEAST_0:
-            sound = is_whole(getattr(self, name), 0, LARGEST_SEED)
-            _check(name, sound, f"a whole number from 0 to {LARGEST_SEED}", self)
-        for name in ("lr", "head_lr_factor", "token_lr_factor", "damping"):
-            value = getattr(self, name)
-            _check(name, is_number(value) and value > 0, "a number above 0", self)
-        for name in ("beta", "strength", "frequency"):
-            value = getattr(self, name)
-            _check(name, is_number(value, 0), "a number of at least 0", self)
-        smooth = is_number(self.label_smoothing, 0) and self.label_smoothing < 1
-        _check("label_smoothing", smooth, "a number from 0 to below 1", self)
-        hidden = self.hnet_hidden
-        sound = isinstance(hidden, (tuple, list)) and all(is_whole(size, 1) for size in hidden)
-        _check("hnet_hidden", sound and len(hidden) > 0, "layer sizes of at least 1", self)
-        object.__setattr__(self, "hnet_hidden", tuple(hidden))
-        _check("device", self.device in ("cpu", "cuda"), "cpu or cuda", self)
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device: expected cpu, since PyTorch finds no CUDA here, got cuda")
-        if self.precision == "tf32" and self.device != "cuda":
-            raise ValueError("precision: expected float32 or bf16 on a CPU, got 'tf32'")
-        _check("look_ahead", isinstance(self.look_ahead, bool), "True or False", self)
-        limit = f"at most one chunk for each of the target's {self.num_weights} weights"
-        _check("num_chunks", self.num_chunks <= self.num_weights, limit, self)
-        self._check_tokens()
-        self._check_method()
-        share = self.noise_share
-        sound = is_number(share, 0, 0.9) and (share == 0 or self.method == "hnet")
-        _check("noise_share", sound, "0 to 0.9, with method hnet", self)
-        if self.head_optimizer != "adam":
-            _check("look_ahead", not self.look_ahead, f"False with {self.head_optimizer}", self)
-            limit = f"at most the last hidden layer's {hidden[-1]} units with {self.head_optimizer}"
-            _check("num_chunks", self.num_chunks <= hidden[-1], limit, self)
-
-    def _check_tokens(self) -> None:
-        """How tasks are told, and what is generated: one line for what does not go together."""
-        sound = self.frequency == 0 or self.hnet_activation == "sine"
-        _check("frequency", sound, "0 where hnet_activation is not sine", self)
-        if self.cut != "flat":
-            self._try_cut()
-        by_pixel = self.cut == f"{MLP.pixel_weight}:1" and self.tokens == "chunk"
-        sound = self.pixels_with_token == 0 or by_pixel
-        wanted = f"0, or tokens chunk and cut {MLP.pixel_weight}:1"
-        _check("pixels_with_token", sound, wanted, self)
-        limit = f"at most the {self.num_pixels} there are"
-        _check("pixels_with_token", self.pixels_with_token <= self.num_pixels, limit, self)
-        freezes = self.generator_tasks > 0 or self.pixels_with_token == 0
-        _check("generator_tasks", freezes, "at least 1 with pixels_with_token", self)
-        other = self.tokens == "chunk" or self.generator_tasks > 0
-        sound = self.head_optimizer == "adam" or not other
-        _check("head_optimizer", sound, "adam with tokens chunk or generator_tasks", self)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is not str and get_origin(field.type) is not Literal:
+                value = literal(value)  # plain papermill, say, hands over lists as text
+            object.__setattr__(self, field.name, tuple(value) if isinstance(value, list) else value)
+        rules.check(self)
 
     @classmethod
     def of_record(cls, settings: dict) -> "Config":
         """That of a recorded run, which may be of an older version."""
         return cls(**{name: value for name, value in settings.items() if name not in GONE})
-
-    def _check_method(self) -> None:
-        if self.method == "joint-hnet":
-            _check("generator_tasks", self.generator_tasks == 0, "0 with joint-hnet", self)
-            _check("head_optimizer", self.head_optimizer == "adam", "adam with joint-hnet", self)
-        if self.method.startswith("joint-"):
-            drawn = min(self.tasks_per_batch, self.num_tasks)
-            limit = f"at least an image for each of the {drawn} tasks of a batch"
-            _check("batch_size", self.batch_size >= drawn, limit, self)
-        if self.method == "separate":
-            sound = self.target.startswith(("mlp-", "lenet-300-100"))
-            _check("target", sound, "a dense network with separate", self)
 
     def make_target(self) -> nn.Module:
         """The network that is generated, as it starts."""
@@ -250,14 +170,6 @@ class Config:
             target = self.make_target()
         return sum(p.numel() for p in target.parameters())
 
-    def _try_cut(self) -> None:
-        """ValueError unless the target's parameters can be cut so."""
-        with torch.device("meta"):
-            target = self.make_target()
-        pieces = [Piece((n,), p.shape, p.dtype) for n, p in target.named_parameters()]
-        chosen = [piece for piece in pieces if piece.names[0] in self.generate]
-        self.cut_of_target(chosen or pieces, 1)
-
     def steps(self, task: int) -> int:
         """Optimiser steps on this task."""
         return self.steps_per_task * (self.first_task_factor if task == 0 else 1)
@@ -265,16 +177,6 @@ class Config:
     def as_dict(self) -> dict:
         """Plain JSON-ready settings."""
         return asdict(self) | {"hnet_hidden": list(self.hnet_hidden)}
-
-
-_FIELD_TYPES = {field.name: field.type for field in fields(Config)}
-_CHOICES = [name for name, kind in _FIELD_TYPES.items() if get_origin(kind) is Literal]
-_WHOLE_AT_LEAST_0 = ("seed", "permutation_seed", "generator_tasks", "pixels_with_token")
-_WHOLE_AT_LEAST_1 = [
-    field.name
-    for field in fields(Config)
-    if field.type is int and field.name not in _WHOLE_AT_LEAST_0
-]
 
 
 def plain(profile: str) -> str:
@@ -288,9 +190,10 @@ def make_config(profile: str = "laptop", dataset: str = "auto", **settings) -> C
     A `method` given starts from what was chosen for it. `dataset="auto"` is resolved here, after
     everything else was found sound. Raises a one-line ValueError.
     """
-    unknown = sorted(set(settings) - set(_FIELD_TYPES))
+    names = [field.name for field in fields(Config)]
+    unknown = sorted(set(settings) - set(names))
     if unknown:
-        raise ValueError(f"settings: expected names among {', '.join(_FIELD_TYPES)}, got {unknown}")
+        raise ValueError(f"settings: expected names among {', '.join(names)}, got {unknown}")
     given = {name: value for name, value in settings.items() if value is not None}
     method = given.get("method", "hnet")
     # wrong settings stop before data is looked for
@@ -301,17 +204,14 @@ def make_config(profile: str = "laptop", dataset: str = "auto", **settings) -> C
 def defaults(profile: str, dataset: str, method: str = "hnet") -> dict:
     """What a profile and a method start from ("auto": as on MNIST), not validated yet."""
     expect_one_of("profile", profile, tuple(PROFILES))
-    expect_one_of("method", method, get_args(Method))
+    expect_one_of("method", method, methods())
     expect_one_of("dataset", dataset, ("auto", *get_args(Dataset)))
     chosen = {"profile": profile, "threads": available_cores()}
     chosen["dataset"] = "mnist" if dataset == "auto" else dataset
     chosen |= PROFILES[profile]
     if chosen["dataset"] == "mnist5k":
         chosen |= ON_MNIST5K.get(profile, {})
-    if method == "hnet":
-        return chosen
-    own = BASELINES_OF.get(profile, {}).get(method, {})
-    return chosen | {"method": method} | BASELINES[method] | own
+    return chosen | started_from(profile, method)
 
 
 def resolve_dataset(profile: str, dataset: str) -> str:
@@ -323,8 +223,3 @@ def resolve_dataset(profile: str, dataset: str) -> str:
 def available_cores() -> int:
     """CPU cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _check(name: str, sound: bool, expected: str, config: Config) -> None:
-    if not sound:
-        raise ValueError(f"{name}: expected {expected}, got {getattr(config, name)!r}")

@@ -152,24 +152,30 @@ PROFILES: dict[str, dict] = {
 # 92.0 and 93.4); tokens-large keeps 95.5 with all and 95.0 with half.
 ON_MNIST5K = {p: {"steps_per_task": 100} for p in ("laptop", "laptop-plain")}
 ON_MNIST5K |= {"tokens-small": {"steps_per_task": 300}, "tokens": {"steps_per_task": 500}}
-# What each baseline starts from in place of the profile's values: found on validation by
-# report/search.py.
+# Each method's class, by its name: a run of one does not depend on the code of another.
+LEARNER = "hnetlib.experiment.hnet_learner.Learner"
+SEQUENTIAL = {"learner": "hnetlib.experiment.baselines.SequentialLearner"}
+JOINT = {"learner": "hnetlib.experiment.baselines.JointLearner"}
+SEPARATE = {"learner": "hnetlib.experiment.baselines.SeparateLearner"}
+# Each baseline: its class, and what it starts from in place of the profile's values, found on
+# validation by report/search.py.
 BASELINES: dict[str, dict] = {
-    "joint-hnet": {
+    "joint-hnet": JOINT
+    | {
         "head_optimizer": "adam",
         "lr": 1e-3,
         "head_lr_factor": 1.0,
         "generator_tasks": 0,  # it learns all the way
         "pixels_with_token": 0,
     },
-    "joint-plain": {"lr": 3e-3},
-    "joint-multihead": {"lr": 3e-3},
-    "separate": {"lr": 2e-2},
-    "fine-tuning": {"lr": 3e-4},
-    "ewc": {"lr": 1e-2, "strength": 10.0},
-    "ewc-multihead": {"lr": 1e-2, "strength": 30.0},
-    "si": {"lr": 3e-3, "strength": 3.0},
-    "si-multihead": {"lr": 1e-2, "strength": 10.0},
+    "joint-plain": JOINT | {"lr": 3e-3},
+    "joint-multihead": JOINT | {"lr": 3e-3},
+    "separate": SEPARATE | {"lr": 2e-2},
+    "fine-tuning": SEQUENTIAL | {"lr": 3e-4},
+    "ewc": SEQUENTIAL | {"lr": 1e-2, "strength": 10.0},
+    "ewc-multihead": SEQUENTIAL | {"lr": 1e-2, "strength": 30.0},
+    "si": SEQUENTIAL | {"lr": 3e-3, "strength": 3.0},
+    "si-multihead": SEQUENTIAL | {"lr": 1e-2, "strength": 10.0},
 }
 # The same for single profiles, where that is another.
 BASELINES_OF: dict[str, dict[str, dict]] = {
@@ -198,3 +204,23 @@ MATCHED: dict[str, dict] = {
     "si-multihead": WIDE_HEADS | {"lr": 1e-3, "strength": 100.0},
 }
 MATCHED_SIZE = "-matched"  # ends the name of a method with those
+
+
+def methods() -> tuple[str, ...]:
+    """All there are: the hypernetwork's, and the baselines."""
+    return "hnet", *BASELINES
+
+
+def learner_name(method: str) -> str:
+    """The class that learns by this method, with its module."""
+    return LEARNER if method == "hnet" else BASELINES[method]["learner"]
+
+
+def started_from(profile: str, method: str) -> dict:
+    """The settings in which a method differs from the profile before any are given."""
+    if method == "hnet":
+        return {}
+    settings = (
+        {"method": method} | BASELINES[method] | BASELINES_OF.get(profile, {}).get(method, {})
+    )
+    return {name: value for name, value in settings.items() if name != "learner"}

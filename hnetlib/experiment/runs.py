@@ -8,22 +8,18 @@ runs/hnet-laptop-s0-1a2b3c4d/
     within.pt               the state within the task that follows (see hnetlib/experiment/loop.py)
     metrics.json            written when the run is finished: metrics, matrix R, seconds
 
-A run is known by what can change its result: its settings, data, code and PyTorch's version. Where
-it runs (threads, device, hardware) and what its settings are called (the profile) can not, so a
-finished run is found again whatever those are.
+A run is known by what can change its result: its settings, data, PyTorch's version and the code of
+its method (`identity`). Where it runs (threads, device, hardware) and what its settings are called
+(the profile) can not, so a finished run is found again whatever those are.
 """
 
-import ast
 import errno
 import hashlib
-import io
 import json
 import os
 import tempfile
-import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 
 import numpy as np
 import torch
@@ -44,6 +40,7 @@ from hnetlib.experiment.files import (
     why,
     write_json,
 )
+from hnetlib.experiment.identity import code_hash
 from hnetlib.experiment.provenance import provenance
 
 ELSEWHERE = ("threads", "device", "profile")  # settings that leave the result as it is
@@ -52,45 +49,20 @@ RESULTS = {"R", "acc", "bwt", "train_seconds", "eval_seconds"}  # which a finish
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 UNKNOWN = dict.fromkeys(("commit", "date", "python", "torch", "hardware"), "unknown")
 
-# What a run's numbers can't depend on. All else of the package can, and its code is hashed.
-NOT_NUMERIC = {
-    "__init__",
-    "notebook",
-    "plots",
-    "train",
-    "experiment/__init__",
-    "experiment/files",  # keeps what others computed
-    "experiment/grid",
-    "experiment/paths",
-    "experiment/profiles",  # what it says is in the config
-    "experiment/provenance",
-    "experiment/runs",
-    "experiment/frontier",
-    "experiment/inference",  # of runs that are finished
-    "experiment/networks",  # of chapter 8, which has no run directories
-    "experiment/similarity",
-    "experiment/stream_learner",
-    "experiment/streams",
-    "experiment/sweep",
-    "experiment/table",
-    "experiment/tracking",
-    "experiment/values",  # reads settings as they are typed
-    "experiment/workers",
-}
-
 
 class Run:
     """The directory of one run, known by its config, its data and the code."""
 
     def __init__(self, config: Config, data_checksum: str) -> None:
+        self.method, self.config = config.method, config
         settings = {k: v for k, v in config.as_dict().items() if k not in ELSEWHERE}
         identity = {
             "config": settings,
             "data": data_checksum,
-            "code": code_hash(),
+            "code": code_hash(self.method),
             "torch": torch.__version__.split("+")[0],  # without the build
         }
-        self.method, self.config, self.digest = config.method, config, _digest(identity)
+        self.digest = _digest(identity)
         # of all runs that differ from this one in how many tasks they learn alone
         self.family = _digest(identity | {"config": settings | {"num_tasks": None}})
         digest = self.digest
@@ -240,29 +212,3 @@ def _digest(identity: dict) -> str:
 def matrix_rows(R: np.ndarray) -> list[list[float | None]]:
     """R as JSON-ready rows, null where it is NaN."""
     return [[None if np.isnan(value) else float(value) for value in row] for row in R]
-
-
-def code_hash() -> str:
-    """Hash of what the modules that compute say, without comments, docstrings and blank lines.
-
-    It is one of text and not of syntax trees, which differ between versions of Python.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(paths.PACKAGE.rglob("*.py")):
-        if path.relative_to(paths.PACKAGE).with_suffix("").as_posix() not in NOT_NUMERIC:
-            digest.update(_code_of(path.read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()
-
-
-@cache  # a sweep asks for every run
-def _code_of(source: str) -> str:
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:  # which reaches to the end of its line
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            for row in range(node.lineno, node.end_lineno + 1):
-                lines[row - 1] = ""
-    return "\n".join(line.rstrip() for line in lines if line.strip())

@@ -21,7 +21,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from hnetlib.experiment import paths
 from hnetlib.experiment.files import one_line
-from hnetlib.experiment.runs import code_hash
+from hnetlib.experiment.identity import package_hash
 
 MOST_DEATHS = 3  # of a job's processes; Dask's own number is the same
 SECONDS_TO_WAIT = 30  # for a cluster
@@ -150,7 +150,7 @@ def _check_workers(client: Any) -> None:
             tempfile.NamedTemporaryFile(dir=place, prefix=".probe-") as probe,
             FileLock(probe.name),
         ):
-            asked = (probe.name, code_hash(), torch.__version__)
+            asked = (probe.name, package_hash(), torch.__version__)
             flaws = client.run(_flaw, *asked, on_error="return")
     for worker, flaw in flaws.items():
         if flaw:  # an error where it has no hnetlib at all
@@ -161,7 +161,7 @@ def _check_workers(client: Any) -> None:
 def _flaw(probe: str, code: str, version: str) -> str | None:
     """Why a worker can't do the jobs of who holds the lock of `probe`; None if it can."""
     place = Path(probe).parent
-    if code_hash() != code:
+    if package_hash() != code:
         return "expected the same hnetlib as here, got another"
     if torch.__version__ != version:
         return f"expected PyTorch {version} as here, got {torch.__version__}"
