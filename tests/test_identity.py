@@ -1,8 +1,11 @@
 """What a run is known by: the code of its own method, and no more."""
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -11,29 +14,17 @@ from hnetlib.experiment.config import make_config
 from hnetlib.experiment.learner import learner_class, train_or_load
 from hnetlib.experiment.profiles import methods
 
-# A baseline as CONTRIBUTING.md shows it: one class in a file of its own, and one entry.
-CLASS = '''
-import torch
 
-from hnetlib.experiment.baselines import SequentialLearner
-from hnetlib.experiment.importance import Importance
-
-
-class Alike(Importance):
-    """Holds all weights alike."""
-
-    stored_per_weight = 2
-
-    def before_step(self):
-        self._pull()
-
-    def end_task(self, task, images, generator):
-        self._remember([torch.ones_like(weight) for weight in self.weights])
-
-
-class AlikeLearner(SequentialLearner):
-    importance_class = Alike
-'''
+def of_contributing():
+    """The baseline that CONTRIBUTING.md adds: its class, with the imports its comments name."""
+    text = (paths.PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    block = textwrap.dedent(re.search(r"\n((?:    class Alike.*|    .+|\n)+)\nand `", text)[1])
+    imports = [
+        f"from {module} import {name}"
+        for name, module in re.findall(r"class \w+\((\w+)\):  # of ([\w.]+)", block)
+    ]
+    entry = re.search(r'and `"alike": (\{.*\})`', text)[1]
+    return "\n".join(["import torch", *imports, block]), ast.literal_eval(entry)
 
 
 @pytest.fixture
@@ -89,9 +80,10 @@ def test_a_baseline_is_one_class_and_one_entry_and_no_other_run_is_lost(
     tiny, tmp_path, monkeypatch
 ):
     done = {method: train_or_load(tiny(method=method), progress=False) for method in ("hnet", "si")}
-    (tmp_path / "alike.py").write_text(CLASS)
+    code, entry = of_contributing()
+    (tmp_path / "alike.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    entry = {"learner": "alike.AlikeLearner", "lr": 1e-3, "strength": 0.01}
+    entry["learner"] = entry["learner"].removeprefix("hnetlib.experiment.")
     monkeypatch.setitem(profiles.BASELINES, "alike", entry)
     config = make_config("smoke", "mnist5k", method="alike", num_tasks=2, steps_per_task=20)
     run = train_or_load(config, progress=False)
@@ -101,7 +93,7 @@ def test_a_baseline_is_one_class_and_one_entry_and_no_other_run_is_lost(
     assert run.results["R"] != train_or_load(free, progress=False).results["R"]
     for method, before in done.items():
         assert train_or_load(tiny(method=method), progress=False).provenance == before.provenance
-    (tmp_path / "alike.py").write_text(CLASS.replace("ones_like", "zeros_like"))
+    (tmp_path / "alike.py").write_text(code.replace("ones_like", "zeros_like"))
     assert not train_or_load(config, progress=False).directory.samefile(run.directory)
 
 

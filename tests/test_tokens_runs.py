@@ -155,6 +155,14 @@ def test_what_depends_on_each_other_is_not_learned_apart(tiny, tmp_path):
         apart.learn_apart(tiny(), tmp_path)
 
 
+def test_a_place_keeps_the_tasks_of_one_setting_and_takes_more_of_them(carried, tmp_path):
+    few = apart.learn_apart(carried(steps_per_task=10, num_tasks=2), tmp_path)
+    more = apart.learn_apart(carried(steps_per_task=10, num_tasks=3), tmp_path)
+    assert few.accuracies.items() < more.accuracies.items()
+    with pytest.raises(ValueError, match="the same settings, got others: steps_per_task, seed"):
+        apart.learn_apart(carried(steps_per_task=11, seed=5), tmp_path)
+
+
 def test_the_trained_one_is_kept_in_half_precision(carried, tmp_path, monkeypatch):
     run = train_or_load(carried(), progress=False)
     hnet = load_hnet(run)

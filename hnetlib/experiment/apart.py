@@ -23,6 +23,7 @@ from hnetlib.experiment.config import Config
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.files import read_tensors, write_tensors
 from hnetlib.experiment.hnet_learner import Learner
+from hnetlib.experiment.runs import ELSEWHERE
 from hnetlib.experiment.step import prepare_torch
 from hnetlib.experiment.tasks import PermutedTasks
 
@@ -36,7 +37,8 @@ def learn_apart(
 
     Each has the config's threads. `scheduler`: of that cluster, as in `sweep.outcomes`; `place`
     is then on the disk that its workers share. ValueError where tasks are not independent: without
-    `generator_tasks`; SweepError where some could not be learned.
+    `generator_tasks`, or where `place` holds files of other settings; SweepError where some could
+    not be learned.
     """
     if not 1 <= config.generator_tasks <= config.num_tasks:
         raise ValueError(
@@ -69,10 +71,23 @@ def taught(config: Config, place: Path) -> Learner:
             few = learner_of(replace(config, num_tasks=config.generator_tasks))
             for task in range(config.generator_tasks):
                 few.learn_task(task)
-            write_tensors(place / "taught.pt", {"network": few.network.state_dict()})
-    state = read_tensors(place / "taught.pt", config.device)["network"]
-    learner.network.load_state_dict(state)
+            kept = {"network": few.network.state_dict(), "settings": settings_of(config)}
+            write_tensors(place / "taught.pt", kept)
+    kept = read_tensors(place / "taught.pt", config.device)
+    if kept["settings"] != settings_of(config):
+        theirs = kept["settings"]
+        mine = settings_of(config).items()
+        other = [name for name, value in mine if theirs.get(name) != value]
+        raise ValueError(
+            f"place: expected {place} to be of the same settings, got others: {', '.join(other)}"
+        )
+    learner.network.load_state_dict(kept["network"])
     return learner
+
+
+def settings_of(config: Config) -> dict:
+    """What all files of a place share: more tasks may follow, elsewhere."""
+    return {k: v for k, v in config.as_dict().items() if k not in ("num_tasks", *ELSEWHERE)}
 
 
 def learn_some(config: Config, place: Path, tasks: Iterable[int]) -> float:
