@@ -1,5 +1,7 @@
 """What the page folds: code without an idea, sections in depth; and that notebooks say which."""
 
+import re
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -124,7 +126,8 @@ def test_sections_in_depth_end_where_the_next_begins(make_page):
 
 def test_one_switch_without_script_and_print_shows_ideas_alone(make_page):
     page = make_page(code(IDEA))
-    assert page.count('type="checkbox"') == 1
+    assert page.count('name="shown"') == 3
+    assert re.findall(r'<input checked="" id="(\w+)"', page) == ["story"]
     css = " ".join(page.split())
     assert "body:has(#unfold:checked) main details::details-content" in css
     paper = css[css.index("@media print") :]
