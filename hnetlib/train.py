@@ -8,12 +8,8 @@ finished one.
 import argparse
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import tyro
 
@@ -25,6 +21,7 @@ from hnetlib.experiment.loop import DivergedError
 from hnetlib.experiment.paths import project_root
 from hnetlib.experiment.profiles import PROFILES
 from hnetlib.experiment.runs import Run
+from hnetlib.experiment.stops import stopped_by_sigterm
 from hnetlib.experiment.values import say_in_any_locale
 
 GUESSING = 0.15  # accuracy below which ten classes were hardly told apart
@@ -52,22 +49,6 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)
         return 128 + (error.args[0] if error.args else signal.SIGINT)
     return 0
-
-
-@contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(number)
-
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if in_main_thread else None
-    try:
-        yield
-    finally:
-        if in_main_thread:
-            signal.signal(signal.SIGTERM, before)
 
 
 def _report(run: Run) -> None:

@@ -26,9 +26,9 @@ from hnetlib.experiment.config import available_cores, defaults, make_config, re
 from hnetlib.experiment.data import DataError
 from hnetlib.experiment.files import RunError, write_json
 from hnetlib.experiment.grid import combinations
+from hnetlib.experiment.stops import stopped_by_sigterm
 from hnetlib.experiment.sweep import Outcome, SweepError
 from hnetlib.experiment.values import say_in_any_locale
-from hnetlib.train import stopped_by_sigterm
 from report import notebook_jobs
 from report.execute import NotebookError
 

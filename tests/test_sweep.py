@@ -203,6 +203,32 @@ def test_a_stop_is_one_line_ends_all_processes_and_goes_on(tmp_path, number, job
 
 
 @pytest.mark.slow
+def test_whoever_asks_for_jobs_is_stopped_with_all_its_processes(tmp_path):
+    (tmp_path / "jobs.py").write_text(
+        "import os, pathlib, time\n"
+        "from hnetlib.experiment import sweep\n"
+        "def work(number):\n"
+        "    pathlib.Path(f'{number}.pid').write_text(str(os.getpid()))\n"
+        "    time.sleep(120)\n"
+        "if __name__ == '__main__':\n"
+        "    list(sweep.outcomes(work, range(2), workers=2))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    command = [sys.executable, "-c", "import runpy; runpy.run_module('jobs', run_name='__main__')"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    while len(files := [p for p in tmp_path.glob("*.pid") if p.read_text()]) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=60) != 0
+    waited = time.monotonic() + 20
+    for pid in (int(path.read_text()) for path in files):
+        while os.path.exists(f"/proc/{pid}") and time.monotonic() < waited:
+            time.sleep(0.05)
+        assert not os.path.exists(f"/proc/{pid}")
+
+
+@pytest.mark.slow
 def test_a_job_that_kills_every_process_fails_alone():
     landed = sorted(sweep.outcomes(dies, range(3), workers=2), key=lambda one: one.number)
     assert [one.value for one in landed] == [0, None, 2]

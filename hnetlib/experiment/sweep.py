@@ -15,6 +15,7 @@ from hnetlib.experiment.config import Config, available_cores
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.learner import train_or_load
 from hnetlib.experiment.runs import Run
+from hnetlib.experiment.stops import stopped_by_sigterm
 from hnetlib.experiment.workers import (
     Outcome,
     SweepError,
@@ -80,7 +81,8 @@ def outcomes(
         return
     workers = _workers(workers, len(left))
     landed = by_processes(work, left, workers) if workers > 1 else here(work, left)
-    yield from counted(landed, workers=workers)
+    with stopped_by_sigterm():  # else the processes would finish what they are at
+        yield from counted(landed, workers=workers)
 
 
 def values(landed: Iterator[Outcome]) -> Iterator[Outcome]:
