@@ -77,3 +77,17 @@ def test_chapter_6_says_what_is_kept(recorded):
     assert paper < sines < least
     assert paper - steps > sines - paper  # steps alone lose more than sines brought
     assert least > mean[ablation.TUNED, True]
+
+
+def test_the_readme_quotes_it(recorded):
+    rows, _ = recorded
+    readme = " ".join((paths.PACKAGE.parent / "README.md").read_text(encoding="utf-8").split())
+
+    def mean(name):
+        return statistics.fmean(
+            100 * row["acc"] for row in rows if row["name"] == name and row["beta"]
+        )
+
+    quoted = f"tuned, keeps {mean(ablation.TUNED):.2f} %, ours {mean('+ least change'):.2f} %"
+    assert quoted in readme
+    assert make_config("laptop", "mnist").steps_per_task == ablation.FEW_STEPS * 4
