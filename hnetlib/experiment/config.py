@@ -122,7 +122,8 @@ class Config:
             value = getattr(self, field.name)
             if field.type is not str and get_origin(field.type) is not Literal:
                 value = literal(value)  # plain papermill, say, hands over lists as text
-            object.__setattr__(self, field.name, tuple(value) if isinstance(value, list) else value)
+            sizes = field.name == "hnet_hidden" and isinstance(value, list)
+            object.__setattr__(self, field.name, tuple(value) if sizes else value)
         rules.check(self)
 
     @classmethod
