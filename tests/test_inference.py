@@ -65,9 +65,11 @@ def test_a_wrong_task_scores_its_batch_zero():
     labels = torch.tensor([0, 1, 0, 1])
     logits = nn.functional.one_hot(labels, 2).float().expand(2, -1, -1).clone()  # [2, 4, classes]
     logits[1] = logits[1].flip(-1)  # the other task's network is always wrong
-    scores = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]])
+    logits[0, 3] = logits[0, 3].flip(-1)  # and this one once
+    scores = torch.tensor([[1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]])
     row = inference._row(scores, logits.argmax(-1) == labels, task=0, batch=2)
-    assert row == [0.5, 0.5, 0.5, 1.0, 0.5]  # the first of images 0, 1 is right; of 2, 3 wrong
+    # images 0, 1 both decide rightly, of 2, 3 half, where half of the classes are right
+    assert row == [0.75, 0.5, 0.5, 0.75, (2 * 1 + 2 * 0.5 * 0.5) / 4]
 
 
 def test_more_images_add_up():

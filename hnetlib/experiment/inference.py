@@ -157,7 +157,7 @@ class Found:
     label: float  # share of images whose class was found, by the network of the task found
     both: float  # share of images of which both were
     told: float  # share of images whose class is found where the task is told
-    batch: float  # the first image of a batch decides; a wrong task scores the batch 0
+    batch: float  # an image decides for its batch, the mean over which; a wrong task scores it 0
 
 
 def evaluate(
@@ -225,8 +225,8 @@ def _row(scores: Tensor, right: Tensor, task: int, batch: int) -> list[float]:
     """The numbers of `Found` for one task: scores [T, B], and which networks are right [T, B]."""
     found = scores.argmax(0)  # [B]
     label, hit, told = right.gather(0, found[None])[0], found == task, right[task]
-    starts = range(0, len(found), batch)
-    decided = torch.cat([hit[i] * told[i : i + batch] for i in starts])
+    parts = zip(hit.float().split(batch), told.float().split(batch), strict=True)
+    decided = torch.cat([who.mean() * right_there for who, right_there in parts])
     return [float(x.float().mean()) for x in (hit, label, hit & told, told, decided)]
 
 
