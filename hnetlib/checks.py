@@ -1,5 +1,7 @@
 """Settings are checked where they come in: one line says what was expected and what came."""
 
+from collections.abc import Iterable
+
 
 def expect_one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     """Raises a one-line ValueError unless `value` is among the `allowed` ones."""
@@ -8,7 +10,16 @@ def expect_one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
 
 
 def expect_at_least(least: int, **sizes: int) -> None:
-    """Raises a one-line ValueError for the first of these sizes that is below `least`."""
+    """Raises a one-line ValueError for the first of these that is no whole number from there on."""
     for name, size in sizes.items():
-        if size < least:
-            raise ValueError(f"{name}: expected at least {least}, got {size}")
+        if isinstance(size, bool) or not hasattr(size, "__index__") or size < least:
+            raise ValueError(f"{name}: expected a whole number of at least {least}, got {size!r}")
+
+
+def expect_sizes(name: str, sizes: Iterable[int]) -> tuple[int, ...]:
+    """The sizes of layers; raises a one-line ValueError unless there are some, all above 0."""
+    found = tuple(sizes) if isinstance(sizes, Iterable) else ()
+    if not found or not all(hasattr(size, "__index__") and size >= 1 for size in found):
+        got = list(found) or sizes
+        raise ValueError(f"{name}: expected positive layer sizes, as (64, 64), got {got}")
+    return found

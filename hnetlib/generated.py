@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from types import CellType, FunctionType
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,7 @@ def by_tensor(named: Iterable[tuple[str, Tensor]]) -> Named:
 
 
 def _refuse_what_cannot_be_copied(module: nn.Module) -> None:
+    own = {id(x) for x in (*module.parameters(), *module.buffers(), *module.modules())}
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(f"{name}: not initialised yet; run the module on an input first")
@@ -76,9 +78,41 @@ def _refuse_what_cannot_be_copied(module: nn.Module) -> None:
                     f"copied; use torch.nn.utils.parametrizations.{old}"
                 )
         for name, value in vars(part).items():
+            where = f"{path}.{name}".lstrip(".")
             if isinstance(value, Tensor) and not value.is_leaf:
-                where = f"{path}.{name}".lstrip(".")
                 raise ValueError(f"{where}: computed from parameters, so it can't be copied")
+            if name not in _OF_PYTORCH and _reaches(value, own):
+                raise ValueError(
+                    f"{where}: reaches a parameter or module past the attributes they are "
+                    "registered as, so it would not see generated values; use nn.ParameterList, "
+                    "nn.ModuleList or a method"
+                )
+
+
+# What nn.Module and nn.RNNBase keep themselves, and hooks, which may well look at the module.
+_OF_PYTORCH = {*vars(nn.Module()), "_flat_weights", "_flat_weight_refs"}
+
+
+def _reaches(value: object, own: set[int], depth: int = 0) -> bool:
+    """Whether a container holds one of these tensors, or a function has one or a module in it."""
+    if isinstance(value, Tensor):
+        return depth > 0 and id(value) in own
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return depth < 3 and any(_reaches(item, own, depth + 1) for item in value)
+    if not isinstance(value, FunctionType):
+        return False
+    cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+    held = [getattr(item, "__self__", item) for item in (*cells, *(value.__defaults__ or ()))]
+    return any(id(item) in own or _reaches(item, own, depth + 1) for item in held)
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:  # a name that is not assigned yet
+        return False
 
 
 def _refuse_kind(name: str, parameter: Tensor) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from hnetlib.checks import expect_at_least, expect_one_of
+from hnetlib.checks import expect_at_least, expect_one_of, expect_sizes
 from hnetlib.chunks import Cut, FlatChunks, Piece
 from hnetlib.generated import Named, split_parameters, starting_values
 from hnetlib.layers import elu_layers, relu_layers, sine_layers
@@ -72,7 +72,8 @@ class Hypernetwork(TaskTokens):
         sizes = {"task_token_dim": task_token_dim, "chunk_token_dim": chunk_token_dim}
         expect_at_least(1, num_chunks=num_chunks, **sizes)
         expect_one_of("tokens", tokens, get_args(Tokens))
-        _check_layers(hnet_hidden, hnet_activation, frequency)
+        hnet_hidden = expect_sizes("hnet_hidden", hnet_hidden)
+        _check_activation(hnet_activation, frequency)
         generated, kept = split_parameters(module, generate)
         self.layout: list[Piece] = []
         layout = [Piece(names, p.shape, p.dtype) for names, p in generated.items()]
@@ -149,10 +150,7 @@ class Hypernetwork(TaskTokens):
         if isinstance(task, Tensor) and task.is_floating_point():
             return self.unflatten(self.generate(task)) | self.kept.values()
         number = self.index_of(task)
-        rows = self.output_layer(self.features(*self.pairs_of(number)))  # [C, N]
-        if number in self.extra_rows:
-            rows = rows + self.extra_rows[number]
-        return self.weights_from(rows, number)
+        return self.weights_from(self._rows(number), number)
 
     def weights_from(self, rows: Tensor, task: int) -> dict[str, Tensor]:
         """The same, where `rows` [C, N] are what the output layer wrote for the task.
@@ -171,7 +169,7 @@ class Hypernetwork(TaskTokens):
         number = self.index_of(task)
         if torch.is_grad_enabled():
             self.tasks_run |= {number}
-        return self._values(self.output_layer(self.features(*self.pairs_of(number))), number)
+        return self._values(self._rows(number), number)
 
     def weights_of(self, tasks: Tensor | Sequence[int]) -> dict[str, Tensor]:
         """The same for several tasks [G]: each [G, *shape], for `vmap(hnet.run_target)`.
@@ -189,7 +187,7 @@ class Hypernetwork(TaskTokens):
             rows = rows + torch.stack([self.extra_rows.get(n, nothing) for n in numbers])
         return self.unflatten(self.flatten(rows)) | self.kept.values_of(numbers)
 
-    def run_target(self, weights: dict[str, Tensor], *inputs: Any, **kwargs: Any) -> Any:
+    def run_target(self, weights: dict[str, Tensor], /, *inputs: Any, **kwargs: Any) -> Any:
         """What the module computes with these weights; what they lack is as at the start.
 
         Its buffers change in place. A module that computes parts of itself again in backward
@@ -242,6 +240,11 @@ class Hypernetwork(TaskTokens):
         chunk_tokens = chunk_tokens.expand(*task_tokens.shape[:-1], -1)
         return self.body(torch.cat([task_tokens, chunk_tokens], dim=-1))  # [..., C, H]
 
+    def _rows(self, task: int) -> Tensor:
+        """What the output layer writes for a task, [C, N] or [U, N], and what is added to it."""
+        rows = self.output_layer(self.features(*self.pairs_of(task)))
+        return rows + self.extra_rows[task] if task in self.extra_rows else rows
+
     def flatten(self, rows: Tensor) -> Tensor:
         """Flat generated parameters [..., P] of what the output layer wrote, [..., C, N]."""
         return self.chunks.flatten(rows * self.scale + self.shift)
@@ -282,9 +285,9 @@ class Hypernetwork(TaskTokens):
         return self
 
 
-def _check_layers(hidden: Sequence[int], activation: str, frequency: float | None) -> None:
-    if not hidden or min(hidden) < 1:
-        raise ValueError(f"hnet_hidden: expected positive layer sizes, got {hidden}")
+def _check_activation(activation: str, frequency: float | None) -> None:
     expect_one_of("hnet_activation", activation, get_args(HnetActivation))
     if frequency is not None and activation != "sine":
         raise ValueError(f"frequency: expected None with {activation}, got {frequency}")
+    if frequency is not None and not frequency > 0:
+        raise ValueError(f"frequency: expected None or above 0, got {frequency}")

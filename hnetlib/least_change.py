@@ -7,6 +7,7 @@ from hnetlib.hypernet import Hypernetwork
 
 JITTER = 1e-10  # of the mean diagonal: two chunks with the same features must not divide by 0
 SMALLEST = 1e-12  # norm of a gradient that is divided by, at least
+MOST_LOST = 1e-2  # of what was learned, where it is written: far above what rounding makes
 
 
 class LeastChange:
@@ -44,7 +45,8 @@ class LeastChange:
     D follows the gradient with momentum, each of the target's tensors scaled to a norm of 1
     (normalised steps by layer, as LARS takes: You et al., 1708.03888). These stay in the span of
     the gradients, and learn as much as Adam with half the change. The bias of the output layer,
-    which no token reads, stays as it is.
+    which no token reads, stays as it is. D is in the state of the regulariser, not in that of the
+    hypernetwork.
     """
 
     def __init__(
@@ -81,15 +83,16 @@ class LeastChange:
 
         old_features: [t * C, H] of all old tasks now; None: goes on with what `load_state` got.
         """
-        layer = self.hnet.output_layer
-        self.task, self.learned = task, [p.requires_grad for p in layer.parameters()]
-        layer.requires_grad_(False)  # its gradient, the largest there is, is never needed
-        layer.zero_grad()
+        layer, self.stepped = self.hnet.output_layer, old_features is None
         if old_features is not None:
             self.change = torch.zeros_like(self.hnet.scale).requires_grad_()
             self.velocity = torch.zeros_like(self.hnet.scale)
             keeps = self.protect and len(old_features) > 0
             self.inverse = self._inverse(old_features) if keeps else None
+        self._way_to_write(task)  # before anything is learned
+        self.task, self.learned = task, [p.requires_grad for p in layer.parameters()]
+        layer.requires_grad_(False)  # its gradient, the largest there is, is never needed
+        layer.zero_grad()
         self.hnet.extra_rows[task] = self.change
 
     @torch.no_grad()
@@ -107,20 +110,26 @@ class LeastChange:
         parts = [part / part.square().mean().sqrt().clamp_min(SMALLEST) for part in parts]
         self.velocity.mul_(self.momentum).add_(hnet.chunks.cut(torch.cat(parts)))
         self.change.add_(self.velocity, alpha=-lr)
-        self.change.grad = None
+        self.change.grad, self.stepped = None, True
 
     def price(self) -> Tensor:
         """What writing the change now would cost old tasks, damping included: a scalar."""
         if self.inverse is None:
             return self.change.new_zeros(())
-        price, _ = self._price()
+        price, *_ = self._price(self.task)
         with torch.autocast(self.change.device.type, enabled=False):
             return ((price.to(self.change.dtype) @ self.change) * self.change).sum()
 
     @torch.no_grad()
     def write(self) -> None:
-        """Moves the change into the output layer, which generates it from now on."""
-        _, writing = self._price()
+        """Moves the change into the output layer, which generates it from now on.
+
+        RuntimeError where nothing was learned by `step`, though the task was run.
+        """
+        learned = self.stepped or self.change.any()
+        if self.task in self.hnet.tasks_run and not learned:
+            raise RuntimeError("step: expected a call after each backward(), got none")
+        writing = self._way_to_write(self.task)
         self.hnet.output_layer.weight.addmm_(self.change.T, writing.to(self.change.dtype))
         self.change.zero_()
 
@@ -128,7 +137,7 @@ class LeastChange:
         """Gives the output layer back; a change that was not written is dropped."""
         parameters = self.hnet.output_layer.parameters()
         for parameter, learned in zip(parameters, self.learned, strict=True):
-            parameter.requires_grad_(learned)
+            parameter.requires_grad_(learned and not self.hnet.generator_frozen)
         del self.hnet.extra_rows[self.task]
         self.task = self.change = self.velocity = self.inverse = None
 
@@ -154,14 +163,29 @@ class LeastChange:
         S.diagonal().add_(self.damping * S.diagonal().mean())
         return torch.linalg.inv(S)
 
+    def _way_to_write(self, task: int) -> Tensor:
+        """What makes dW^T of D, transposed: [C, H]. ValueError where no dW gives D.
+
+        So it is where chunks have features that are not independent.
+        """
+        _, writing, features = self._price(task)
+        lost = features @ writing.T - torch.eye(len(features)).to(features)  # [C, C]
+        if not lost.abs().max() < MOST_LOST:  # also where it is no number
+            raise ValueError(
+                f"num_chunks: expected chunks whose {features.shape[1]} features (the last of "
+                f"hnet_hidden) are independent with LeastChange, got {len(features)} chunks of "
+                f"task {task} that are not; fewer chunks, wider layers or longer chunk tokens help"
+            )
+        return writing
+
     @torch.no_grad()
-    def _price(self) -> tuple[Tensor, Tensor]:
-        """(phi M phi^T)^-1 [C, C], and that times phi M [C, H]; never in bf16."""
+    def _price(self, task: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(phi M phi^T)^-1 [C, C], that times phi M [C, H], and phi [C, H]; never in bf16."""
         hnet = self.hnet
         with torch.autocast(hnet.scale.device.type, enabled=False):
-            features = hnet.features(*hnet.pairs_of(self.task)).double()  # phi [C, H]
+            features = hnet.features(*hnet.pairs_of(task)).double()  # phi [C, H]
             pulled = features if self.inverse is None else features @ self.inverse  # [C, H]
             gram = pulled @ features.T  # [C, C]
             gram.diagonal().add_(JITTER * gram.diagonal().mean())
             price = torch.linalg.inv(gram)
-            return price, price @ pulled
+            return price, price @ pulled, features

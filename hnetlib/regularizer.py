@@ -60,6 +60,7 @@ class TaskRegularizer:
         self.snapshot, self.kind, self.penalty_size = snapshot, penalty, penalty_size
         self.task: int | None = None  # the one being learned
         self.resumed: int | None = None  # the one a loaded state was in the middle of
+        self.interrupted = False  # a task was begun and never became an old one
         self.old_tasks: list[int] = []
         self.snapshots = StoredRows(hnet, hnet.scale[:0])  # or another of FORMS
         for task in old_tasks:
@@ -70,7 +71,8 @@ class TaskRegularizer:
         """While this task is learned: from here on the penalty holds the old ones.
 
         Leaving it freezes the task's token and makes the task an old one; leaving it by an
-        exception does neither. RuntimeError or ValueError for what would be forgotten silently.
+        exception does neither, and what is held stays that of before, also for who begins again.
+        RuntimeError or ValueError for what would be forgotten silently.
         """
         with self._full_precision():
             self._begin(self.hnet.index_of(task))
@@ -138,6 +140,7 @@ class TaskRegularizer:
             "form": type(self.snapshots).__name__,
             "snapshots": self.snapshots.state(),
             "least_change": self.least_change and self.least_change.state(),
+            "interrupted": self.interrupted,
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -153,6 +156,7 @@ class TaskRegularizer:
         if state["task"] is not None and bool(state["least_change"]) != bool(self.least_change):
             raise ValueError("least_change: expected as in the state, which is amid a task")
         self.old_tasks, self.resumed = list(state["old_tasks"]), state["task"]
+        self.interrupted = state.get("interrupted", False)
         self.snapshots = FORMS[state["form"]](self.hnet, **state["snapshots"])
         if state["least_change"]:
             self.least_change.load_state(state["least_change"])
@@ -168,7 +172,9 @@ class TaskRegularizer:
         resumed, self.resumed = self.resumed is not None, None
         if hnet.generator_frozen:
             self.snapshots = StoredRows(hnet, hnet.scale[:0])
-        elif self.old_tasks and self.snapshot == "before_task" and not resumed:
+        elif resumed or self.interrupted:  # the hypernetwork may have got its state since
+            self.snapshots = type(self.snapshots)(hnet, **self.snapshots.state())
+        elif self.old_tasks and self.snapshot == "before_task":
             stays = self.least_change is not None
             self.snapshots = take_snapshots(
                 hnet, self.tokens, exact=self.kind == "all", layer_stays=stays
@@ -177,7 +183,7 @@ class TaskRegularizer:
             self.least_change.begin(task, None if resumed else self._old_features())
         self.token_before = hnet.task_tokens[task].detach().clone()
         hnet.tasks_run = frozenset()
-        self.task = task
+        self.task, self.interrupted = task, True
 
     def _check_order(self, task: int) -> None:
         """Wrong orders of calls, each of which would cost what was learned without a word."""
@@ -189,7 +195,19 @@ class TaskRegularizer:
             )
         if task in self.old_tasks:
             raise ValueError(f"learning({task}): expected a task that is not learned yet")
-        frozen = [s for s, token in enumerate(self.hnet.task_tokens) if not token.requires_grad]
+        tokens, shared = self.hnet.task_tokens, self.hnet.shared_parameters()
+        if self.hnet.generator_frozen and any(p.requires_grad for p in shared):
+            raise RuntimeError(
+                f"learning({task}): the generator was frozen, which holds old tasks, but some of "
+                "it has requires_grad; hnet.freeze_generator() freezes it again"
+            )
+        frozen = [s for s, token in enumerate(tokens) if not token.requires_grad]
+        thawed = sorted(set(self.old_tasks) - set(frozen))
+        if thawed:
+            raise RuntimeError(
+                f"learning({task}): tasks {thawed} are old ones, but have no frozen token here; "
+                "hnet.load_state_dict(...) or hnet.freeze_token(task) is missing"
+            )
         unknown = sorted(set(frozen) - set(self.old_tasks))
         if unknown and not self.hnet.generator_frozen:
             raise RuntimeError(
@@ -227,6 +245,7 @@ class TaskRegularizer:
     def _make_old(self, task: int) -> None:
         self.hnet.freeze_token(task)
         self.old_tasks.append(task)
+        self.interrupted = False
         if self.snapshot == "at_learning" and not self.hnet.generator_frozen:
             self.snapshots = self.snapshots.with_one_more(self.hnet.task_tokens[task])
 

@@ -29,6 +29,11 @@ class Skeleton(nn.Module):
         self.tasks = nn.ModuleList()  # the buffers of each
         self.buffer_names = _places(module, "_buffers")
         self.names = [*_places(module, "_parameters"), *self.buffer_names]
+        self.tables = [
+            (path, table, {name for name, tensor in table.items() if tensor is not None})
+            for path, part in self.empty.named_modules()
+            for table in (part._parameters, part._buffers)
+        ]
 
     def add_task(self) -> None:
         """One more task, with buffers as at the start."""
@@ -57,11 +62,24 @@ class Skeleton(nn.Module):
             given = self.values() | given
         values = {name: given[name] for name in self.names}
         result = functional_call(self.empty, values, inputs, kwargs, tie_weights=False)
+        self._refuse_new_tensors()
         for name in self.buffer_names:
             if values[name] is not given[name]:  # the module assigned it, instead of changing it
-                with torch.no_grad():
-                    given[name].copy_(values[name])
+                _take_over(name, given[name], values[name])
         return result
+
+    def _refuse_new_tensors(self) -> None:
+        """What a forward made itself would be one for all tasks, and in no state: RuntimeError."""
+        for path, table, known in self.tables:
+            made = [name for name in table if table[name] is not None and name not in known]
+            for name in made:
+                table[name] = None
+            if made:
+                raise RuntimeError(
+                    f"{_join(path, made[0])}: the module made it in its forward, but a "
+                    "hypernetwork has to know it; register it with a value, or run the module on "
+                    "an input before"
+                )
 
     def filled(self, weights: Mapping[str, Tensor], attached: bool) -> nn.Module:
         """A copy of the module with these values: as its own parameters, or these very tensors."""
@@ -121,6 +139,18 @@ def on_meta(module: nn.Module) -> nn.Module:
         is_parameter = isinstance(tensor, nn.Parameter)
         memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
     return copy.deepcopy(module, memo)
+
+
+def _take_over(name: str, buffer: Tensor, assigned: Tensor) -> None:
+    """Puts what a module assigned to a buffer into the task's own."""
+    got = assigned if isinstance(assigned, Tensor) else torch.as_tensor(assigned)
+    if (got.shape, got.dtype) != (buffer.shape, buffer.dtype):
+        raise ValueError(
+            f"{name}: expected the module to assign {list(buffer.shape)} of {buffer.dtype}, as "
+            f"this buffer is at the start, got {list(got.shape)} of {got.dtype}"
+        )
+    with torch.no_grad():
+        buffer.copy_(got)
 
 
 def split_buffers(module: nn.Module) -> tuple[Named, Named]:

@@ -158,12 +158,16 @@ class TaskTokens(nn.Module):
         for token, is_frozen in zip(self.task_tokens, frozen.tolist(), strict=False):
             token.requires_grad_(not is_frozen)
 
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """All that tasks share: the generator, chunk tokens, and what of the module stays."""
+        generator = (*self.body.parameters(), *self.output_layer.parameters(), self.chunk_tokens)
+        return [*generator, *self.kept.shared.parameters()]
+
     def _hold_generator(self, hold: bool) -> None:
         """Freezes or thaws what tasks share; what was frozen in the module itself stays so."""
         self.generator_frozen = hold
-        for parameter in (*self.body.parameters(), *self.output_layer.parameters()):
+        for parameter in self.shared_parameters():
             parameter.requires_grad_(not hold)
-        self.chunk_tokens.requires_grad_(not hold)
         for name, parameter in self.kept.shared.by_name().items():
             parameter.requires_grad_(not hold and self.target.get_parameter(name).requires_grad)
         for parameter in self.parameters():

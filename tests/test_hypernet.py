@@ -94,9 +94,9 @@ def test_a_normalisation_layer_starts_near_its_own_values():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_chunks": 0}, "num_chunks: expected at least 1, got 0"),
+        ({"num_chunks": 0}, "num_chunks: expected a whole number of at least 1, got 0"),
         ({"num_chunks": 36}, "at most one chunk for each of the target's 35 weights, got 36"),
-        ({"num_tasks": -1}, "num_tasks: expected at least 0, got -1"),
+        ({"num_tasks": -1}, "num_tasks: expected a whole number of at least 0, got -1"),
         ({"hnet_hidden": ()}, "hnet_hidden: expected positive layer sizes"),
     ],
 )

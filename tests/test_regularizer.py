@@ -115,5 +115,7 @@ def test_wrong_settings_say_what_was_expected():
         TaskRegularizer(hnet, penalty="most")
     with pytest.raises(ValueError, match="snapshot: expected one of"):
         TaskRegularizer(hnet, snapshot="never")
-    with pytest.raises(ValueError, match="penalty_size: expected at least 1, got 0"):
+    with pytest.raises(
+        ValueError, match="penalty_size: expected a whole number of at least 1, got 0"
+    ):
         TaskRegularizer(hnet, penalty_size=0)
