@@ -9,6 +9,8 @@ from torch.nn.functional import unfold
 
 from hnetlib.layers import relu_layers
 
+MOST_UNITS = 1_000_000  # of a layer: more is a slip of the key
+
 
 class MLP(nn.Module):
     """A dense network: images in, one logit per class out.
@@ -140,6 +142,8 @@ def make_target(name: str, num_pixels: int, num_classes: int = 10) -> nn.Module:
         return make_target("mlp-300-100", num_pixels, num_classes)
     if re.fullmatch(r"mlp(-[1-9]\d*)+", name):
         hidden = tuple(int(size) for size in name.split("-")[1:])
+        if max(hidden) > MOST_UNITS:
+            raise ValueError(f"target: expected layers of at most {MOST_UNITS:,} units, got {name}")
         return MLP((num_pixels, *hidden, num_classes))
     if name == "conv-lenet":
         return ConvLeNet(math.isqrt(num_pixels), num_classes)

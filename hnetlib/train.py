@@ -24,6 +24,7 @@ from hnetlib.experiment.runs import Run
 from hnetlib.experiment.stops import stopped_by_sigterm
 from hnetlib.experiment.values import say_in_any_locale
 
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # in PyTorch's RuntimeError
 GUESSING = 0.15  # accuracy below which ten classes were hardly told apart
 
 
@@ -44,6 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
             _report(train_or_load(config))
     except (DataError, RunError, DivergedError, OSError, ValueError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        if not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        print("error: the settings need more memory than there is", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)

@@ -81,6 +81,10 @@ def _runs(options: argparse.Namespace, combined: list[dict]) -> tuple[list[dict]
     for settings in combined:  # before data is looked for
         make_config(**{"profile": options.profile} | settings | {"dataset": "mnist5k"})
     configs = [make_config(**settings) for settings in complete(combined, options)]
+    # settings may differ in what the profile says anyway
+    firsts = dict(zip(configs[::-1], combined[::-1], strict=True))
+    configs = list(dict.fromkeys(configs))
+    combined[:] = [firsts[config] for config in configs]
     landed = sweep.train(configs, options.jobs, options.scheduler)
 
     def row(one: sweep.Run) -> dict:

@@ -13,9 +13,11 @@ from conftest import without_times
 from filelock import FileLock
 from test_setup import ROOT, make
 
-from hnetlib.experiment import grid, paths, sweep, table, workers
+from hnetlib.experiment import grid, paths, runs, sweep, table, workers
+from hnetlib.experiment.config import make_config
 from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.learner import train_or_load
+from report import sweep as sweep_command
 from report.sweep import main
 
 SMALL = ["--profile", "smoke-plain", "--jobs", "1"]
@@ -36,6 +38,37 @@ SMALL = ["--profile", "smoke-plain", "--jobs", "1"]
 )
 def test_a_grid_is_all_its_combinations(text, found):
     assert grid.combinations(text) == found
+
+
+def test_a_run_that_two_grids_ask_for_is_one_row(tmp_path, monkeypatch):
+    path = tmp_path / "grid.yaml"
+    path.write_text("- {seed: 0, beta: [0.1, 0.2]}\n- {beta: 0.1, seed: 0..1}\n")
+    asked = []
+    monkeypatch.setattr(sweep_command.sweep, "train", lambda configs, *_: asked.extend(configs))
+    options = sweep_command._parse([*SMALL, "--dataset", "mnist5k", str(path)])
+    combined = grid.combinations(str(path))
+    settings, _ = sweep_command._runs(options, combined)
+    assert [(one.seed, one.beta) for one in asked] == [(0, 0.1), (0, 0.2), (1, 0.1)]
+    assert [(one["seed"], one["beta"]) for one in combined] == [(0, 0.1), (0, 0.2), (1, 0.1)]
+    assert len(settings) == 3
+    # a whole number is the same setting
+    same = [make_config("smoke", "mnist5k", beta=value) for value in (0, 0.0)]
+    assert runs.Run(same[0], "data").digest == runs.Run(same[1], "data").digest
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("beta: 0.1\nseed: 1\nbeta: 0.2\n", "beta comes twice"),
+        ("beta:\n", "beta: expected a value, got nothing"),
+        ("seed: 0..100000\n", "seed: expected at most 100,000 values, got 0..100000"),
+    ],
+)
+def test_a_line_of_yaml_that_says_nothing_or_too_much_is_named(tmp_path, text, line):
+    path = tmp_path / "grid.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=line):
+        grid.combinations(str(path))
 
 
 def test_a_file_holds_a_grid_or_several_and_each_combination_once(tmp_path):
@@ -59,7 +92,7 @@ def test_a_file_holds_a_grid_or_several_and_each_combination_once(tmp_path):
         ("seed=2..0", "seed: expected first..last, the last not below the first, got 2..0"),
         ("seed=0,0", "seed: expected different values, got 0 2 times"),
         ("seed=0 beta=1 seed+permutation_seed=1", "seed: expected once in a grid, got it 2 times"),
-        ("seed=0..999999", "seed: expected first..last"),
+        ("seed=0..999999", "seed: expected at most 100,000 values"),
         ("seed=0..999 permutation_seed=0..999", "grid: expected at most 100,000 combinations"),
         ("betta=1", "settings: expected names among profile, "),
         ("beta=0.1,-1", "beta: expected a number of at least 0, got -1"),

@@ -84,3 +84,20 @@ def test_help_for_a_reader_that_stops_early_says_nothing_else():
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stdout.startswith("usage:")
     assert not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["--target", "mlp-99999999999999999999999"],
+            "target: expected layers of at most 1,000,000",
+        ),
+        (["--task_token_dim", "100000000000000"], "the settings need more memory than there is"),
+    ],
+)
+def test_sizes_that_no_machine_has_are_one_line(arguments, line, capsys):
+    assert main(["--profile", "smoke", "--dataset", "mnist5k", *arguments]) in (1, 2)
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1

@@ -12,7 +12,7 @@ from hnetlib.chunks import Along, Cut, FlatChunks
 from hnetlib.experiment import data, rules
 from hnetlib.experiment.data import Dataset, Split
 from hnetlib.experiment.profiles import ON_MNIST5K, PROFILES, SMALL, methods, started_from
-from hnetlib.experiment.values import literal
+from hnetlib.experiment.values import is_number, literal
 from hnetlib.hypernet import HnetActivation, Tokens
 from hnetlib.regularizer import Penalty, Snapshot
 from hnetlib.targets import make_target
@@ -122,6 +122,8 @@ class Config:
             value = getattr(self, field.name)
             if field.type is not str and get_origin(field.type) is not Literal:
                 value = literal(value)  # plain papermill, say, hands over lists as text
+            if field.type is float and is_number(value):
+                value = float(value)  # 0 and 0.0 are one setting, and one run
             sizes = field.name == "hnet_hidden" and isinstance(value, list)
             object.__setattr__(self, field.name, tuple(value) if sizes else value)
         rules.check(self)

@@ -46,7 +46,7 @@ def _of_text(grid: str) -> dict[tuple, list]:
 
 def _of_file(path: Path) -> list[dict[tuple, list]]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_EachNameOnce)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: expected a grid in YAML ({_one_line(error)})") from error
     grids = content if isinstance(content, list) else [content]
@@ -56,6 +56,19 @@ def _of_file(path: Path) -> list[dict[tuple, list]]:
         _checked([(str(k), v if isinstance(v, list) else [v]) for k, v in grid.items()])
         for grid in grids
     ]
+
+
+class _EachNameOnce(yaml.SafeLoader):
+    """YAML itself keeps the last of two lines of one name."""
+
+    def construct_mapping(self, node, deep=False):
+        """The mapping; an error that names its line where a name comes again."""
+        names = [self.construct_object(key) for key, _ in node.value]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                where = node.value[number][0].start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"{name} comes twice", where)
+        return super().construct_mapping(node, deep)
 
 
 def _checked(pairs: list[tuple[str, list]]) -> dict[tuple, list]:
@@ -80,14 +93,16 @@ def _values(name: str, items: list) -> list:
 
 def _spelled(name: str, item: object) -> list:
     """The values that one item stands for: those of a range, or itself."""
-    if item == "":
+    if item in ("", None):
         raise ValueError(f"{name}: expected a value, got nothing")
     bounds = RANGE.fullmatch(item) if isinstance(item, str) else None
     if not bounds:
         return [literal(item)]
     first, last = map(int, bounds.groups())
-    if not first <= last < first + MOST:
+    if last < first:
         raise ValueError(f"{name}: expected first..last, the last not below the first, got {item}")
+    if last - first >= MOST:
+        raise ValueError(f"{name}: expected at most {MOST:,} values, got {item}")
     return list(range(first, last + 1))
 
 

@@ -23,13 +23,16 @@ True
 ['acc', 'bwt', 'forgetting', 'learning_acc']
 """
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from hnetlib.checks import expect_at_least
 from hnetlib.experiment.evaluation import accuracy
+from hnetlib.experiment.loop import DivergedError
 from hnetlib.experiment.streams import Batch, Stream
 from hnetlib.experiment.tasks import seeded_generator
 from hnetlib.hypernet import Hypernetwork
@@ -50,8 +53,16 @@ def learn(
     """Learns the tasks in turn, `steps` each; returns R [T, T], NaN where nothing is measured.
 
     Measured is what ACC, learning accuracy and BWT need, the diagonal and the last row, on the
-    first `most` evaluation inputs of each task.
+    first `most` evaluation inputs of each task. ValueError for what can't be learned so, before
+    anything is; DivergedError where a loss is no finite number.
     """
+    expect_at_least(1, steps=steps, batch_size=batch_size, most=1 if most is None else most)
+    expect_at_least(1, num_tasks=stream.num_tasks)
+    if hnet.num_tasks < stream.num_tasks:
+        expected = f"one with a token for each of the stream's {stream.num_tasks} tasks"
+        raise ValueError(f"hnet: expected {expected}, got {hnet.num_tasks}")
+    if not (lr > 0 and beta >= 0 and math.isfinite(lr) and math.isfinite(beta)):
+        raise ValueError(f"expected lr above 0 and beta of at least 0, got {lr} and {beta}")
     keep = TaskRegularizer(hnet, penalty="all")
     R = np.full((stream.num_tasks, stream.num_tasks), np.nan)
     for task in range(stream.num_tasks):
@@ -81,10 +92,15 @@ def learn_task(
             loss = cross_entropy(logits, y)
             if beta:
                 loss = loss + beta * keep.penalty()
+            if not loss.isfinite():
+                raise DivergedError(f"task {task}: the loss is {float(loss)}; lower rates may help")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
+        finite = all(tensor.isfinite().all() for tensor in hnet.parameters_of(task))
+        if not finite:
+            raise DivergedError(f"task {task}: parameters are not finite; lower rates may help")
 
 
 @torch.no_grad()

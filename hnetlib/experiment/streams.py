@@ -206,7 +206,7 @@ class LoaderTasks:
         self, loaders: Sequence[tuple[Iterable, Iterable]], num_classes: int | Sequence[int]
     ) -> None:
         self.loaders = list(loaders)
-        same = isinstance(num_classes, int)
+        same = hasattr(num_classes, "__index__")
         self.classes = [num_classes] * len(self.loaders) if same else list(num_classes)
         if len(self.classes) != len(self.loaders):
             expected = f"a number for each of the {len(self.loaders)} tasks"
@@ -262,7 +262,7 @@ class LoaderTasks:
         if len(wrong):
             expected = f"labels from 0 to {self.classes[task] - 1}"
             raise ValueError(f"task {task}: expected {expected}, got {int(wrong[0])}")
-        return inputs, labels
+        return inputs, labels.long()
 
 
 def _one_pass(loader: Iterable, task: int, generator: Generator) -> Iterator[object]:

@@ -42,7 +42,8 @@ def is_whole(value: object, least: int = 0, most: float = math.inf) -> bool:
 def is_number(value: object, least: float = -math.inf, most: float = math.inf) -> bool:
     """Whether it is a finite number in these bounds."""
     sound = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return sound and math.isfinite(value) and least <= value <= most
+    # a whole number may be larger than any float
+    return sound and abs(value) <= sys.float_info.max and least <= value <= most
 
 
 def whole(name: str, value: object, least: int = 1, most: float = math.inf, none: bool = False):

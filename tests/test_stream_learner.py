@@ -1,0 +1,56 @@
+"""`learn` refuses what can't be learned before anything is, and what diverges is no result."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hnetlib.experiment.loop import DivergedError
+from hnetlib.experiment.stream_learner import learn
+from hnetlib.experiment.streams import LoaderTasks
+from hnetlib.hypernet import Hypernetwork
+
+
+def _two_tasks(labels):
+    x = torch.randn(20, 4)
+    loader = [(x, labels)]
+    return LoaderTasks([(loader, loader)] * 2, num_classes=np.int64(2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"steps": 0}, "steps: expected a whole number of at least 1, got 0"),
+        ({"most": 0}, "most: expected a whole number of at least 1, got 0"),
+        ({"beta": -1.0}, "expected lr above 0 and beta of at least 0"),
+        ({"lr": float("nan")}, "expected lr above 0 and beta of at least 0"),
+        (
+            {"num_tasks": 1},
+            "hnet: expected one with a token for each of the .* 2 tasks, got 1",
+        ),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_learned_is_said_before_anything_is(changes, line):
+    sound = {"steps": 2, "batch_size": 20, "lr": 1e-2, "beta": 0.1, "num_tasks": 2} | changes
+    hnet = Hypernetwork(nn.Linear(4, 2), sound.pop("num_tasks"), hnet_hidden=(8,))
+    before = [p.clone() for p in hnet.parameters()]
+    with pytest.raises(ValueError, match=line):
+        learn(hnet, _two_tasks(torch.zeros(20, dtype=torch.int32)), **sound)
+    assert all(torch.equal(a, b) for a, b in zip(before, hnet.parameters(), strict=True))
+
+
+def test_labels_of_any_whole_kind_are_learned_and_what_diverges_is_no_result():
+    stream = _two_tasks(torch.zeros(20, dtype=torch.int32))
+    hnet = Hypernetwork(nn.Linear(4, 2), 2, hnet_hidden=(8,))
+    R = learn(hnet, stream, steps=100, batch_size=20, lr=3e-2, beta=0.1)
+    assert R[-1].tolist() == [1.0, 1.0]
+    with pytest.raises(DivergedError, match="task 0: "):
+        learn(
+            Hypernetwork(nn.Linear(4, 2), 2, hnet_hidden=(8,)),
+            stream,
+            steps=20,
+            batch_size=20,
+            lr=1e30,
+            beta=0.1,
+        )
