@@ -99,8 +99,9 @@ class Along:
     """
 
     def __init__(self, *groups: Mapping[str, int]) -> None:
-        if not groups or not all(groups):
-            raise ValueError("cut: expected {name of a parameter: dimension}, got nothing")
+        if not groups or not all(isinstance(group, Mapping) and group for group in groups):
+            got = ", ".join(map(repr, groups)) or "nothing"
+            raise ValueError(f"cut: expected {{name of a parameter: dimension}}, got {got}")
         self.groups = groups
 
     def __call__(self, layout: Sequence[Piece], num_chunks: int) -> "AlongChunks":

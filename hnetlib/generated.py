@@ -23,6 +23,8 @@ def split_parameters(module: nn.Module, generate: str | Sequence[str]) -> tuple[
     parameters = by_tensor(module.named_parameters(remove_duplicate=False))
     if not parameters:
         raise ValueError(f"target: expected a module with parameters, got {module}")
+    if not generate:
+        raise ValueError(f"generate: expected a pattern of names or several, got {generate!r}")
     chosen: set[tuple[str, ...]] = set()
     for pattern in [generate] if isinstance(generate, str) else generate:
         found = [n for n in parameters if any(fnmatchcase(name, pattern) for name in n)]

@@ -74,6 +74,8 @@ class Hypernetwork(TaskTokens):
         expect_one_of("tokens", tokens, get_args(Tokens))
         hnet_hidden = expect_sizes("hnet_hidden", hnet_hidden)
         _check_activation(hnet_activation, frequency)
+        if not callable(cut):
+            raise ValueError(f"cut: expected FlatChunks or Along({{name: dim}}), got {cut!r}")
         generated, kept = split_parameters(module, generate)
         self.layout: list[Piece] = []
         layout = [Piece(names, p.shape, p.dtype) for names, p in generated.items()]

@@ -44,7 +44,7 @@ def test_flatten_undoes_cut(lead):
     ("cut", "message"),
     [
         (lambda: Along(), "expected {name of a parameter: dimension}, got nothing"),
-        (lambda: Along({"a": 0}, {}), "expected {name of a parameter: dimension}, got nothing"),
+        (lambda: Along({"a": 0}, {}), "{name of a parameter: dimension}, got {'a': 0}, {}"),
         (lambda: Along({"z": 0}), r"names of generated parameters \(a, b\), got 'z'"),
         (lambda: Along({"a": 2}, {"b": 0}), "a has 2 dimensions, so none that is 2"),
         (lambda: Along({"a": 0}), "each generated parameter once, got b 0 times"),

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from hnetlib import Hypernetwork, LeastChange, TaskRegularizer
+from hnetlib.chunks import Along
 
 SMALL = {"num_chunks": 3, "task_token_dim": 4, "hnet_hidden": (16,)}
 
@@ -273,11 +274,13 @@ def test_chunks_of_a_task_hold_what_is_being_learned():
     [
         ({"hnet_hidden": 64}, r"hnet_hidden: expected positive layer sizes, as \(64, 64\), got 64"),
         ({"hnet_hidden": (8, 0)}, "hnet_hidden: expected positive layer sizes"),
+        ({"cut": "flat"}, r"cut: expected FlatChunks or Along\({name: dim}\), got 'flat'"),
+        ({"generate": []}, r"generate: expected a pattern of names or several, got \[\]"),
         ({"num_chunks": 2.0}, "num_chunks: expected a whole number of at least 1, got 2.0"),
         ({"hnet_activation": "sine", "frequency": 0.0}, "frequency: expected None or above 0"),
     ],
 )
-def test_sizes_that_are_none_are_named(settings, line):
+def test_settings_of_another_kind_are_named(settings, line):
     with pytest.raises(ValueError, match=line):
         Hypernetwork(module(), 1, **settings)
 
@@ -294,3 +297,8 @@ def test_sizes_may_come_one_by_one_and_arguments_have_any_name():
         torch.ones(1, 4), task=0, weights=2.0
     )
     assert doubled.shape == (1, 2)
+
+
+def test_a_cut_is_made_of_names_and_dimensions():
+    with pytest.raises(ValueError, match=r"cut: expected {name of a parameter: dimension}, got '0"):
+        Along("0.weight")
