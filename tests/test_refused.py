@@ -1,0 +1,148 @@
+"""Modules and settings that a hypernetwork can't be made of are refused by name."""
+
+import types
+
+import pytest
+import torch
+from torch import nn
+
+from hnetlib import Hypernetwork
+from hnetlib.chunks import Along
+
+
+def module():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+class Listed(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(4, 2))
+        self.all = {"list": [self.w], "dict": {"w": (self.w,)}}[kind]
+
+    def forward(self, x):
+        return x @ self.w
+
+
+def closed_over():
+    part = nn.Sequential(nn.Linear(4, 2))
+    part.scaled = lambda x: 2 * part[0](x)
+    return part
+
+
+def patched():
+    part = nn.Sequential(nn.Linear(4, 2))
+    old = part[0].forward
+    part[0].forward = lambda x: torch.relu(old(x))
+    return part
+
+
+@pytest.mark.parametrize(
+    ("made", "name"),
+    [
+        (lambda: Listed("list"), "all"),
+        (lambda: Listed("dict"), "all"),
+        (closed_over, "scaled"),
+        (patched, "0.forward"),
+    ],
+)
+def test_what_reaches_parameters_another_way_is_refused(made, name):
+    with pytest.raises(ValueError, match=f"^{name}: reaches a parameter or module past"):
+        Hypernetwork(made(), 1, hnet_hidden=(8,))
+
+
+def test_bound_methods_and_lists_of_modules_see_generated_values():
+    part = nn.Sequential(nn.Linear(4, 2))
+    part.both = [part[0]]
+    part.run_it = part[0].forward
+    part.forward = types.MethodType(lambda self, x: self.run_it(x) + self.both[0](x), part)
+    hnet = Hypernetwork(part, 1, hnet_hidden=(8,))
+    x, weights = torch.randn(3, 4), hnet(0)
+    expected = 2 * (x @ weights["0.weight"].T + weights["0.bias"])
+    torch.testing.assert_close(hnet.run(x, task=0), expected)
+
+
+class Fills(nn.Module):
+    """Fills a buffer when it is first run."""
+
+    def __init__(self, registered):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        if registered:
+            self.register_buffer("mean", None, persistent=False)
+
+    def forward(self, x):
+        if getattr(self, "mean", None) is None:
+            self.register_buffer("mean", x.mean(0).detach(), persistent=False)
+        return self.layer(x - self.mean)
+
+
+@pytest.mark.parametrize("registered", [True, False])
+def test_a_buffer_that_the_first_run_fills_is_named_and_not_kept(registered):
+    hnet = Hypernetwork(Fills(registered), 2, hnet_hidden=(8,))
+    for task in (0, 1):
+        with pytest.raises(RuntimeError, match="mean: the module made it in its forward"):
+            hnet.run(torch.randn(3, 4) + 100 * task, task=task)
+    run_before = Fills(registered)
+    run_before(torch.zeros(1, 4))
+    Hypernetwork(run_before, 1, hnet_hidden=(8,)).run(torch.randn(3, 4), task=0)
+
+
+@pytest.mark.parametrize(
+    ("start", "change"),
+    [
+        (torch.tensor(1), lambda old, x: old * 0.5),
+        (torch.zeros(4), lambda old, x: x.mean()),
+        (torch.zeros(1, 4), lambda old, x: x),
+    ],
+)
+def test_a_buffer_assigned_in_another_shape_or_type_is_named(start, change):
+    class Assigns(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+            self.register_buffer("kept", start)
+
+        def forward(self, x):
+            self.kept = change(self.kept, x)
+            return self.layer(x)
+
+    hnet = Hypernetwork(Assigns(), 1, hnet_hidden=(8,))
+    with pytest.raises(ValueError, match="kept: expected the module to assign"):
+        hnet.run(torch.randn(3, 4), task=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"hnet_hidden": 64}, r"hnet_hidden: expected positive layer sizes, as \(64, 64\), got 64"),
+        ({"hnet_hidden": (8, 0)}, "hnet_hidden: expected positive layer sizes"),
+        ({"cut": "flat"}, r"cut: expected FlatChunks or Along\({name: dim}\), got 'flat'"),
+        ({"generate": []}, r"generate: expected a pattern of names or several, got \[\]"),
+        ({"num_chunks": 2.0}, "num_chunks: expected a whole number of at least 1, got 2.0"),
+        ({"hnet_activation": "sine", "frequency": 0.0}, "frequency: expected None or above 0"),
+    ],
+)
+def test_settings_of_another_kind_are_named(settings, line):
+    with pytest.raises(ValueError, match=line):
+        Hypernetwork(module(), 1, **settings)
+
+
+def test_sizes_may_come_one_by_one_and_arguments_have_any_name():
+    hnet = Hypernetwork(module(), 1, hnet_hidden=map(int, ["16", "8"]))
+    assert [layer.out_features for layer in hnet.body if hasattr(layer, "out_features")] == [16, 8]
+
+    class Weighted(nn.Linear):
+        def forward(self, x, weights):
+            return weights * super().forward(x)
+
+    doubled = Hypernetwork(Weighted(4, 2), 1, hnet_hidden=(8,)).run(
+        torch.ones(1, 4), task=0, weights=2.0
+    )
+    assert doubled.shape == (1, 2)
+
+
+def test_a_cut_is_made_of_names_and_dimensions():
+    with pytest.raises(ValueError, match=r"cut: expected {name of a parameter: dimension}, got '0"):
+        Along("0.weight")
