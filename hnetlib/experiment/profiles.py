@@ -172,17 +172,17 @@ BASELINES: dict[str, dict] = {
     "joint-multihead": JOINT | {"lr": 3e-3},
     "separate": SEPARATE | {"lr": 2e-2},
     "fine-tuning": SEQUENTIAL | {"lr": 3e-4},
-    "ewc": SEQUENTIAL | {"lr": 1e-2, "strength": 10.0},
+    "ewc": SEQUENTIAL | {"lr": 3e-3, "strength": 10.0},
     "ewc-multihead": SEQUENTIAL | {"lr": 1e-2, "strength": 30.0},
-    "si": SEQUENTIAL | {"lr": 3e-3, "strength": 3.0},
+    "si": SEQUENTIAL | {"lr": 3e-3, "strength": 10.0},
     "si-multihead": SEQUENTIAL | {"lr": 1e-2, "strength": 10.0},
 }
 # The same for single profiles, where that is another.
 BASELINES_OF: dict[str, dict[str, dict]] = {
     "laptop-brief": {
         "fine-tuning": {"lr": 1e-3},
+        "ewc": {"lr": 1e-2},
         "ewc-multihead": {"lr": 3e-3, "strength": 10.0},
-        "si": {"strength": 10.0},
         "si-multihead": {"lr": 3e-3},
     },
     # The published rate; EWC's strength is that in the commands of the authors of 1906.00695.
