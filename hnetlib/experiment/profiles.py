@@ -175,7 +175,7 @@ BASELINES: dict[str, dict] = {
     "ewc": SEQUENTIAL | {"lr": 3e-3, "strength": 10.0},
     "ewc-multihead": SEQUENTIAL | {"lr": 1e-2, "strength": 30.0},
     "si": SEQUENTIAL | {"lr": 3e-3, "strength": 10.0},
-    "si-multihead": SEQUENTIAL | {"lr": 1e-2, "strength": 10.0},
+    "si-multihead": SEQUENTIAL | {"lr": 1e-2, "strength": 30.0},
 }
 # The same for single profiles, where that is another.
 BASELINES_OF: dict[str, dict[str, dict]] = {
@@ -183,7 +183,7 @@ BASELINES_OF: dict[str, dict[str, dict]] = {
         "fine-tuning": {"lr": 1e-3},
         "ewc": {"lr": 1e-2},
         "ewc-multihead": {"lr": 3e-3, "strength": 10.0},
-        "si-multihead": {"lr": 3e-3},
+        "si-multihead": {"lr": 3e-3, "strength": 10.0},
     },
     # The published rate; EWC's strength is that in the commands of the authors of 1906.00695.
     "published10": {
