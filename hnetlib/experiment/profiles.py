@@ -181,9 +181,10 @@ BASELINES: dict[str, dict] = {
 BASELINES_OF: dict[str, dict[str, dict]] = {
     "laptop-brief": {
         "fine-tuning": {"lr": 1e-3},
-        "ewc": {"lr": 1e-2},
-        "ewc-multihead": {"lr": 3e-3, "strength": 10.0},
-        "si-multihead": {"lr": 3e-3, "strength": 10.0},
+        "ewc": {"lr": 1e-2, "strength": 3.0},
+        "ewc-multihead": {"lr": 1e-2, "strength": 3.0},
+        "si": {"strength": 3.0},
+        "si-multihead": {"lr": 3e-3, "strength": 3.0},
     },
     # The published rate; EWC's strength is that in the commands of the authors of 1906.00695.
     "published10": {
