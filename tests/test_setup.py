@@ -280,3 +280,11 @@ def test_clean_removes_the_build_and_nothing_else(project):
     assert "runs, logs, data and .venv stay" in result.stdout
     assert not (project / "report" / "build").exists()
     assert all((project / name / "kept").exists() for name in ("runs", "logs", "data", ".venv"))
+
+
+def test_the_longest_chapter_starts_and_those_that_wait_for_its_run_come_last(tmp_path):
+    asked = make(ROOT, "-n", "page", f"BUILD={tmp_path}", "ENV=active", "PROFILE=smoke")
+    order = re.findall(r"notebooks/(\d+)_\w+\.ipynb", asked.stdout)
+    assert order[0] == "05"
+    assert order[-2:] == ["06", "10"]
+    assert sorted(order) == sorted(path.name[:2] for path in (ROOT / "notebooks").glob("*.ipynb"))
