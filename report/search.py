@@ -136,8 +136,8 @@ class Search:
                 for settings in [best, *neighbours(best)]
             ]
             self.make(asked)
-            best_first = sorted(asked, key=lambda one: self.acc(*one))
-            better = {method: settings for method, _, settings in best_first}
+            best_last = sorted(asked, key=lambda one: self.acc(*one))
+            better = {method: settings for method, _, settings in best_last}
             if better == now:
                 return now
             now = better

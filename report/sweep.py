@@ -22,7 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from hnetlib.experiment import paths, sweep, table
-from hnetlib.experiment.config import available_cores, defaults, make_config, resolve_dataset
+from hnetlib.experiment.config import (
+    Config,
+    available_cores,
+    defaults,
+    make_config,
+    resolve_dataset,
+)
 from hnetlib.experiment.data import DataError
 from hnetlib.experiment.files import RunError, write_json
 from hnetlib.experiment.grid import combinations
@@ -81,10 +87,10 @@ def _runs(options: argparse.Namespace, combined: list[dict]) -> tuple[list[dict]
     for settings in combined:  # before data is looked for
         make_config(**{"profile": options.profile} | settings | {"dataset": "mnist5k"})
     configs = [make_config(**settings) for settings in complete(combined, options)]
-    # settings may differ in what the profile says anyway
-    firsts = dict(zip(configs[::-1], combined[::-1], strict=True))
-    configs = list(dict.fromkeys(configs))
-    combined[:] = [firsts[config] for config in configs]
+    firsts: dict[Config, dict] = {}  # settings may differ in what the profile says anyway
+    for config, settings in zip(configs, combined, strict=True):
+        firsts.setdefault(config, settings)
+    configs, combined[:] = list(firsts), firsts.values()
     landed = sweep.train(configs, options.jobs, options.scheduler)
 
     def row(one: sweep.Run) -> dict:

@@ -74,10 +74,9 @@ def taught(config: Config, place: Path) -> Learner:
             kept = {"network": few.network.state_dict(), "settings": settings_of(config)}
             write_tensors(place / "taught.pt", kept)
     kept = read_tensors(place / "taught.pt", config.device)
-    if kept["settings"] != settings_of(config):
-        theirs = kept["settings"]
-        mine = settings_of(config).items()
-        other = [name for name, value in mine if theirs.get(name) != value]
+    theirs, mine = kept["settings"], settings_of(config)
+    if theirs != mine:
+        other = [name for name, value in mine.items() if theirs.get(name) != value]
         raise ValueError(
             f"place: expected {place} to be of the same settings, got others: {', '.join(other)}"
         )
