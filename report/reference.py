@@ -1,4 +1,4 @@
-"""Reference runs: a committed list, trained and recorded as each one lands.
+"""Reference runs: the list of `report/planned.py`, trained and recorded as each one lands.
 
     python -m report.reference --profile laptop               # all that are not recorded yet
     python -m report.reference --profile laptop --methods ewc # of these methods alone
@@ -28,35 +28,16 @@ import numpy as np
 
 from hnetlib import plots
 from hnetlib.experiment import evaluation, hnets, paths, sweep, tracking
-from hnetlib.experiment.config import Config, available_cores, make_config, plain
+from hnetlib.experiment.config import Config, available_cores
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.files import RunError, read_tensors, write_json
 from hnetlib.experiment.hnets import load_hnet
 from hnetlib.experiment.inference import BY_WEIGHTS
-from hnetlib.experiment.profiles import BASELINES, BASELINES_OF, MATCHED, MATCHED_SIZE, PROFILES
+from hnetlib.experiment.profiles import MATCHED_SIZE, PROFILES
 from hnetlib.experiment.runs import ELSEWHERE, Run
 from hnetlib.experiment.tasks import PermutedTasks
+from report.planned import METHODS, planned
 
-THREE, ONE = (0, 1, 2), (0,)  # pairs: seed and permutation_seed are one number
-CONVERGED = {"method": "separate", "steps_per_task": 2000}
-Methods = dict[str, tuple[dict, tuple[int, ...]]]  # method: what differs, and its pairs
-METHODS: Methods = {
-    "hnet": ({}, THREE),
-    "hnet-adam": ({"profile": plain("laptop")}, THREE),  # learns as in the paper
-    "hnet-beta0": ({"beta": 0.0}, THREE),
-    **{method: ({"method": method}, THREE) for method in BASELINES},
-    "separate-converged": (CONVERGED, THREE),
-    # plain networks with as many numbers as the hypernetwork
-    **{
-        f"{method}{MATCHED_SIZE}": ({"profile": "laptop-brief", "method": method} | changes, THREE)
-        for method, changes in MATCHED.items()
-    },
-}
-# The hypernetwork, and plain networks of the target's size, for as few steps as those had.
-BRIEF: Methods = {"hnet": ({}, THREE)} | {
-    m: ({"method": m}, THREE) for m in BASELINES if m not in ("joint-hnet", "separate")
-}
-PUBLISHED: Methods = {m: ({"method": m}, ONE) for m in BASELINES_OF["published10"]}
 LABELS = {"hnet": "with the regulariser", "hnet-beta0": "without"}
 HELD = ("laptop", "tokens-small")  # profiles whose first hypernetwork is kept for `hnetlib.load`
 ALL_LOGGED = ("laptop",)  # profiles of whose hypernetwork all pairs have a log
@@ -65,25 +46,6 @@ OF_HNET = ("hnet_hidden", "hnet_activation", "task_token_dim", "chunk_token_dim"
 OF_HNET += ("head_optimizer", "head_lr_factor", "damping", "beta", "look_ahead")
 OF_HNET += ("penalty", "penalty_size", "snapshot")
 MADE = ("hardware", "commit", "date")  # of all runs of a row, where they differ
-
-
-def methods_of(profile: str) -> Methods:
-    """The methods that are recorded for a profile: for most, the hypernetwork alone."""
-    several = {"laptop": METHODS, "laptop-brief": BRIEF, "published10": PUBLISHED}
-    small = ("paper10", "original", "standard", "tokens-small", "tokens", "tokens-large")
-    pairs = THREE if profile in small else ONE
-    return several.get(profile, {"hnet": ({}, pairs)})
-
-
-def planned(profile: str) -> Iterator[tuple[str, Config]]:
-    """The runs of a profile on MNIST, the first pair of every method before the second of any."""
-    methods = methods_of(profile)
-    for pair in range(max(len(pairs) for _, pairs in methods.values())):
-        for method, (changes, pairs) in methods.items():
-            if pair < len(pairs):
-                seed = pairs[pair]
-                settings = {"seed": seed, "permutation_seed": seed, "profile": profile, **changes}
-                yield method, make_config(dataset="mnist", **settings)
 
 
 def recorded(place: Path) -> list[dict]:
@@ -167,7 +129,7 @@ def summarise(runs: list[dict]) -> dict:
     """One row of the summary: means over a method's runs, and what the method is made of."""
     config, first = settings_of(runs[0]["config"]), runs[0]["results"]
     acc = [run["results"]["acc"] for run in runs]
-    row = {"method": runs[0]["method"].removesuffix(MATCHED_SIZE), "size": size_of(runs[0])}
+    row = {"method": runs[0]["method"].split(MATCHED_SIZE)[0], "size": size_of(runs[0])}
     shown = ("profile", "dataset", "num_tasks", "steps_per_task", "target")
     row |= {name: config[name] for name in shown}
     row |= {"n_seeds": len(runs), "acc_mean": statistics.fmean(acc)}
@@ -200,7 +162,7 @@ def size_of(run: dict) -> str | None:
     """Of a plain network: the target's, or matched to the hypernetwork's numbers."""
     if "hnet" in run["config"].get("method", "hnet"):
         return None
-    return "matched" if run["method"].endswith(MATCHED_SIZE) else "target"
+    return "matched" if MATCHED_SIZE in run["method"] else "target"
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

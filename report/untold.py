@@ -19,7 +19,7 @@ from hnetlib.experiment.profiles import PROFILES
 from hnetlib.experiment.runs import Run
 from hnetlib.experiment.step import prepare_torch
 from hnetlib.experiment.tasks import PermutedTasks
-from report.reference import planned
+from report.planned import planned
 
 NUM_IMAGES = 500  # of each task, at equal distances
 
