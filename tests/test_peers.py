@@ -6,10 +6,12 @@ import json
 import tomllib
 
 import pytest
+import torch
 
 from hnetlib.experiment import paths
 from hnetlib.experiment.config import Config, defaults, make_config
-from report.peers import alone, choose, compare, lines, paper10, stream
+from hnetlib.experiment.data import load_data
+from report.peers import alone, choose, compare, differences, lines, paper10, stream
 
 ROOT = paths.PACKAGE.parent
 
@@ -122,6 +124,7 @@ def test_the_run_of_the_papers_ten_tasks_has_the_settings_of_its_profile(tmp_pat
     chosen = defaults_in(paper10.SCRIPT)
     hidden = "-".join(str(size) for size in chosen.pop("hidden"))
     assert config.target == f"mlp-{hidden}"
+    assert (chosen.pop("start"), chosen.pop("own_heads")) == ("library", False)
     assert chosen == {name: getattr(config, name) for name in chosen}
     asked = {}
     monkeypatch.setattr(paper10, "version", lambda library: "0")
@@ -170,3 +173,32 @@ def test_one_version_of_each_peer_everywhere():
     assert bench == [f"{name}=={compare.pinned()[name]}" for name in MODULES]
     locked = (ROOT / "requirements.lock").read_text()
     assert not [name for name in compare.pinned() if f"\n{name}==" in locked]
+
+
+def test_padded_images_are_the_same_in_a_black_frame():
+    data = load_data("mnist5k")
+    padded = stream.padded(data, 2)
+    assert padded.num_pixels == padded.train_images.shape[1] == 32 * 32
+    square = padded.eval_images.view(-1, 32, 32)
+    assert torch.equal(square[:, 2:-2, 2:-2].flatten(1), data.eval_images)
+    assert square.sum() == data.eval_images.sum()
+
+
+def test_of_each_run_that_differs_one_thing_is_asked(tmp_path, monkeypatch):
+    asked = []
+
+    def run_alone(script, sizes):
+        asked.append(sizes["changes"] | {"padding": sizes["padding"]})
+        return {"acc": 0.5, "acc_per_task": [0.5]}
+
+    monkeypatch.setattr(differences, "version", lambda library: "0")
+    monkeypatch.setattr(differences, "run_alone", run_alone)
+    monkeypatch.setattr(differences, "OURS", {})
+    out = tmp_path / "differences.json"
+    assert differences.main(["--dataset", "mnist5k", "--jobs", "1", "--out", str(out)]) == 0
+    rows = json.loads(out.read_text())
+    assert [row["name"] for row in rows] == list(differences.THEIRS)
+    assert len(asked) == len(rows) and {"padding": 0} in asked
+    assert {"start": "xavier", "padding": 2} in asked
+    assert differences.main(["--dataset", "mnist5k", "--jobs", "1", "--out", str(out)]) == 0
+    assert len(asked) == len(rows)  # none is made again

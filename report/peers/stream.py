@@ -14,12 +14,12 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from hnetlib.experiment.data import load_data
+from hnetlib.experiment.data import ImageData, load_data
 from hnetlib.experiment.evaluation import accuracy
 from hnetlib.experiment.tasks import PermutedTasks, seeded_generator
 from report.peers.memory import forget_peak, peak_megabytes
@@ -38,6 +38,7 @@ DEFAULTS = {
     "seed": 0,
     "permutation_seed": 0,
     "threads": 1,
+    "padding": 0,  # black pixels added on each side of an image
     "changes": {},
 }
 
@@ -115,7 +116,7 @@ def measure(script: str, asked: dict) -> dict:
     """Trains one script on the tasks that were asked for: its row."""
     asked = DEFAULTS | asked
     torch.set_num_threads(asked["threads"])
-    data = load_data(asked["dataset"], asked["split"])
+    data = padded(load_data(asked["dataset"], asked["split"]), asked["padding"])
     tasks = PermutedTasks(data, asked["num_tasks"], asked["permutation_seed"])
     names = ("steps", "batch_size", "seed", "first_task_factor")
     stream = Stream(tasks, *(asked[name] for name in names))
@@ -137,6 +138,18 @@ def measure(script: str, asked: dict) -> dict:
         "above_data_mb": peak - before,
         "settings": settings(learn) | asked["changes"],
     }
+
+
+def padded(data: ImageData, pixels: int) -> ImageData:
+    """The same images, [N, D] each, with so many black pixels more on each side."""
+    side = data.image_size + 2 * pixels
+
+    def pad(images: Tensor) -> Tensor:
+        square = images.view(-1, data.image_size, data.image_size)  # [N, side, side]
+        return torch.nn.functional.pad(square, [pixels] * 4).flatten(1)  # [N, D]
+
+    images = {name: pad(getattr(data, name)) for name in ("train_images", "eval_images")}
+    return replace(data, image_size=side, **images)
 
 
 def load_script(script: str) -> Callable:
