@@ -145,7 +145,8 @@ def test_an_estimate_grows_with_what_is_asked():
 def defaults_in(script):
     """The settings of a script whose library may not be installed."""
     tree = ast.parse((compare.HERE / f"{script}.py").read_text())
-    (learn,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    defined = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    learn = next(node for node in defined if node.name == "learn")
     names = [argument.arg for argument in learn.args.args[1:]]
     return dict(zip(names, map(ast.literal_eval, learn.args.defaults), strict=True))
 
@@ -198,7 +199,8 @@ def test_of_each_run_that_differs_one_thing_is_asked(tmp_path, monkeypatch):
     assert differences.main(["--dataset", "mnist5k", "--jobs", "1", "--out", str(out)]) == 0
     rows = json.loads(out.read_text())
     assert [row["name"] for row in rows] == list(differences.THEIRS)
-    assert len(asked) == len(rows) and {"padding": 0} in asked
+    assert len(asked) == len(rows)
+    assert {"padding": 0} in asked
     assert {"start": "xavier", "padding": 2} in asked
     assert differences.main(["--dataset", "mnist5k", "--jobs", "1", "--out", str(out)]) == 0
     assert len(asked) == len(rows)  # none is made again
