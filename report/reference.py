@@ -129,7 +129,8 @@ def summarise(runs: list[dict]) -> dict:
     """One row of the summary: means over a method's runs, and what the method is made of."""
     config, first = settings_of(runs[0]["config"]), runs[0]["results"]
     acc = [run["results"]["acc"] for run in runs]
-    row = {"method": runs[0]["method"].split(MATCHED_SIZE)[0], "size": size_of(runs[0])}
+    name = runs[0]["method"]
+    row = {"method": name.split(MATCHED_SIZE)[0], "size": size_of(runs[0]), "recorded_as": name}
     shown = ("profile", "dataset", "num_tasks", "steps_per_task", "target")
     row |= {name: config[name] for name in shown}
     row |= {"n_seeds": len(runs), "acc_mean": statistics.fmean(acc)}

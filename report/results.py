@@ -75,8 +75,7 @@ def _results(profile: str, hardware: str | None, rows: list[dict]) -> Results:
 
 def _run(row: dict) -> str:
     """How the files of a row's runs begin."""
-    size = row.get("size")
-    return row["method"] if size in (None, "target") else f"{row['method']}-{size}"
+    return row.get("recorded_as", row["method"])
 
 
 def _columns(row: dict) -> dict[str, str]:

@@ -14,10 +14,9 @@ REFERENCE = ROOT / "report" / "reference" / "laptop"
 ROWS = json.loads((REFERENCE / "summary.json").read_text())
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['method']} {row['size']}")
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["recorded_as"])
 def test_each_row_is_the_mean_of_its_recorded_runs(row):
-    name = row["method"] + (profiles.MATCHED_SIZE if row["size"] == "matched" else "")
-    files = sorted((REFERENCE / "runs").glob(f"{name}-s[0-9].json"))
+    files = sorted((REFERENCE / "runs").glob(f"{row['recorded_as']}-s[0-9].json"))
     runs = [json.loads(file.read_text()) for file in files]
     assert len(runs) == row["n_seeds"]
     matrices = [np.array(run["results"]["R"], dtype=float) for run in runs]
