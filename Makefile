@@ -61,7 +61,7 @@ help: ## this list
 	  /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 } \
 	  /^#: / { options = options "  " substr($$0, 4) "\n" } \
 	  END { printf "Options:\n%s", options }' Makefile
-#: PROFILE=laptop       size of the runs: smoke (three minutes), laptop, ... (see hnetlib/experiment/profiles.py)
+#: PROFILE=laptop       size of the runs: smoke (four minutes), laptop, ... (see hnetlib/experiment/profiles.py)
 #: DATASET=auto         mnist, mnist5k, or auto: MNIST, 5,000 images of it where it can't be had
 #: JOBS=2               chapters that run at the same time, where there are cores for it
 #: NB=05 PARAMS="..."   for notebook: which one, and parameters as in "-p num_tasks 20 -p beta 0.05"
