@@ -17,7 +17,7 @@ def split_parameters(module: nn.Module, generate: str | Sequence[str]) -> tuple[
 
     One is generated if any of its names matches a pattern, unless it is frozen. ValueError names
     what can't be: a pattern without a match, parameters that are lazy, complex, sparse or without
-    values, and modules that can't be copied.
+    values, options of embeddings that ask for more, and modules that can't be copied.
     """
     _refuse_what_cannot_be_copied(module)
     parameters = by_tensor(module.named_parameters(remove_duplicate=False))
@@ -37,6 +37,7 @@ def split_parameters(module: nn.Module, generate: str | Sequence[str]) -> tuple[
     generated = {names: p for names, p in parameters.items() if names in chosen}
     for names, parameter in generated.items():
         _refuse_kind(names[0], parameter)
+    _refuse_tables(module, {name for names in generated for name in names})
     if len({p.device for p in parameters.values()}) > 1:
         devices = ", ".join(f"{names[0]} on {p.device}" for names, p in parameters.items())
         raise ValueError(f"target: expected all parameters on one device, got {devices}")
@@ -72,6 +73,7 @@ def _refuse_what_cannot_be_copied(module: nn.Module) -> None:
         if is_lazy(tensor):
             raise ValueError(f"{name}: not initialised yet; run the module on an input first")
     for path, part in module.named_modules():
+        _refuse_wrapper(path or "target", part)
         for hook in part._forward_pre_hooks.values():
             old = type(hook).__module__.removeprefix("torch.nn.utils.")
             if old in ("weight_norm", "spectral_norm"):
@@ -89,6 +91,29 @@ def _refuse_what_cannot_be_copied(module: nn.Module) -> None:
                     "registered as, so it would not see generated values; use nn.ParameterList, "
                     "nn.ModuleList or a method"
                 )
+
+
+def _refuse_wrapper(path: str, part: nn.Module) -> None:
+    """What runs a module it holds, or compiled code, and so would not see generated values."""
+    kind, wrappers = type(part).__name__, ("DataParallel", "DistributedDataParallel")
+    if isinstance(part, torch.jit.ScriptModule):
+        raise ValueError(f"{path}: expected a module that runs in Python, got TorchScript")
+    if kind == "OptimizedModule" or getattr(part, "_compiled_call_impl", None):
+        raise ValueError(f"{path}: expected the module before torch.compile, got it compiled")
+    if kind in wrappers and type(part).__module__.startswith("torch."):
+        raise ValueError(f"{path}: expected the module itself, .module, got {kind}")
+
+
+def _refuse_tables(module: nn.Module, generated: set[str]) -> None:
+    """An embedding's options that change its weight in place, or make its gradient sparse."""
+    for path, part in module.named_modules():
+        if not isinstance(part, nn.Embedding | nn.EmbeddingBag):
+            continue
+        name = f"{path}.weight".lstrip(".")
+        for option, plain in (("max_norm", None), ("sparse", False)):
+            if name in generated and getattr(part, option) != plain:
+                got = getattr(part, option)
+                raise ValueError(f"{name}: generated, so expected {option}={plain}, got {got}")
 
 
 # What nn.Module and nn.RNNBase keep themselves, and hooks, which may well look at the module.

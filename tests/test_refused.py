@@ -1,5 +1,6 @@
 """Modules and settings that a hypernetwork can't be made of are refused by name."""
 
+import re
 import types
 
 import pytest
@@ -146,3 +147,32 @@ def test_sizes_may_come_one_by_one_and_arguments_have_any_name():
 def test_a_cut_is_made_of_names_and_dimensions():
     with pytest.raises(ValueError, match=r"cut: expected {name of a parameter: dimension}, got '0"):
         Along("0.weight")
+
+
+def compiled_in_place():
+    linear = nn.Linear(4, 3)
+    linear.compile(backend="eager")
+    return linear
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        (torch.jit.script(nn.Linear(4, 3)), "0: expected a module that runs in Python"),
+        (torch.compile(nn.Linear(4, 3), backend="eager"), "0: expected the module before torch"),
+        (compiled_in_place(), "0: expected the module before torch.compile"),
+        (nn.DataParallel(nn.Linear(4, 3)), "0: expected the module itself, .module, got DataP"),
+        (nn.Embedding(5, 3, max_norm=1.0), "0.weight: generated, so expected max_norm=None"),
+        (nn.EmbeddingBag(5, 3, sparse=True), "0.weight: generated, so expected sparse=False"),
+    ],
+    ids=["script", "compiled", "compiled-in-place", "parallel", "max-norm", "sparse"],
+)
+def test_what_cannot_run_with_generated_values_is_named_at_once(module, line):
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}"):
+        Hypernetwork(nn.Sequential(module, nn.Linear(3, 2)))
+
+
+def test_an_embedding_that_is_not_generated_keeps_its_options():
+    module = nn.Sequential(nn.Embedding(5, 3, max_norm=1.0), nn.Linear(3, 2))
+    hnet = Hypernetwork(module, 1, generate="1.*")
+    assert hnet.run(torch.tensor([0, 4]), task=0).shape == (2, 2)
