@@ -3,9 +3,10 @@
     python -m report.peers.differences            # what is not recorded yet; hours on one thread
     python -m report.peers.differences --jobs 2   # two at a time
 
-The first two tasks of `report.peers.paper10`, one thing changed in each run, and the same tasks
-by our code as profile `paper10` has them and without look-ahead. Images for learning and for the
-test, permutations, batches and steps are those of its first pair, unless the row says otherwise.
+The first two tasks of `report.peers.paper10`, one thing changed in each run, and two runs of them
+by our code with one thing changed in each; without a change they are the beginning of the first run
+of profile `paper10`. Images, permutations, batches and steps are those of that run, unless the row
+says otherwise.
 Writes `report/reference/paper10/differences.json`, one row for each run, as each one lands.
 """
 
@@ -31,13 +32,11 @@ XAVIER = {"start": "xavier"}
 THEIRS: dict[str, dict] = {
     "as the library starts": {},
     "start: Xavier, as in the authors' scripts": XAVIER,
-    "Xavier, no look-ahead": XAVIER | {"look_ahead": False},
     "Xavier, images padded to 32x32": XAVIER | {"padding": 2},
     "Xavier, a head for each task": XAVIER | {"own_heads": True},
     "Xavier, learning rate 0.0005": XAVIER | {"lr": 5e-4},
 }
 OURS: dict[str, dict] = {
-    "as the module starts": {},
     "no look-ahead": {"look_ahead": False},
     "learning rate 0.0005": {"lr": 5e-4},
 }
