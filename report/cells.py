@@ -16,6 +16,7 @@ from report.equations import mathml, with_math
 from report.folding import code_lines
 
 HERE = Path(__file__).resolve().parent
+PROGRESS = re.compile(r"\S+ +\d+/\d+ tasks ")  # a line of hnetlib.experiment.continual
 LONG = 25  # lines of text output beyond which it is folded
 PAPER = 0.6  # share of white pixels from which on a figure is lines on paper, no picture
 # Of a phone's 390 pixels a table can have 352; a letter takes about 7.2, a column's padding 19.
@@ -50,7 +51,7 @@ class CellsExporter(HTMLExporter):
         yield from super().default_filters()
         yield "caption", self.caption
         yield "with_math", with_math
-        yield "is_long", lambda text: text.count("\n") >= LONG
+        yield "is_long", is_long
         yield "is_line_art", is_line_art
         yield "is_wide", is_wide
         yield "num_lines", num_lines
@@ -131,6 +132,12 @@ def _plain(markup: str) -> str:
 def slug(text: str) -> str:
     """`text` as the end of an anchor."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"
+
+
+def is_long(text: str) -> bool:
+    """Whether printed text is folded: where it is many lines, or only how far a run has come."""
+    lines = text.strip().splitlines()
+    return len(lines) > LONG or all(PROGRESS.match(line) for line in lines)
 
 
 def num_lines(source: str) -> str:

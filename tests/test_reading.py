@@ -113,3 +113,19 @@ def test_a_table_that_must_scroll_on_a_phone_says_so(page):
 )
 def test_width_is_that_of_the_longest_words(columns, is_wide):
     assert cells.is_wide(table(*columns)) == is_wide
+
+
+@pytest.mark.parametrize(
+    ("text", "is_folded"),
+    [
+        (
+            "hnet-laptop-s0-02804d85      4/10 tasks   mean accuracy 94.82%   0.5 min   0 min left",
+            1,
+        ),
+        ("ewc-smoke-s0-1   1/3 tasks   0.1 min   0.2 min left\nlearned all", 0),
+        ("loss 2.29", 0),
+        ("\n".join("one" for _ in range(26)), 1),
+    ],
+)
+def test_printed_progress_and_long_text_are_folded(text, is_folded):
+    assert cells.is_long(text + "\n") == bool(is_folded)
