@@ -119,7 +119,7 @@ def test_width_is_that_of_the_longest_words(columns, is_wide):
     ("text", "is_folded"),
     [
         (
-            "hnet-laptop-s0-02804d85      4/10 tasks   mean accuracy 94.82%   0.5 min   0 min left",
+            "hnet-laptop-s0-02804d85    4/10 tasks   mean accuracy 94.82%   0.5 min   0 min left",
             1,
         ),
         ("ewc-smoke-s0-1   1/3 tasks   0.1 min   0.2 min left\nlearned all", 0),
