@@ -37,15 +37,15 @@ THEIRS: dict[str, dict] = {
     "Xavier, learning rate 0.0005": XAVIER | {"lr": 5e-4},
 }
 OURS: dict[str, dict] = {
-    "no look-ahead": {"look_ahead": False},
     "learning rate 0.0005": {"lr": 5e-4},
+    "no look-ahead": {"look_ahead": False},
 }
 
 
 def planned() -> list[tuple[str, str, dict]]:
     """Library, what differs, and how, of all runs."""
-    theirs = [(LIBRARY, name, changes) for name, changes in THEIRS.items()]
-    return theirs + [("hnetlib", name, changes) for name, changes in OURS.items()]
+    ours = [("hnetlib", name, changes) for name, changes in OURS.items()]
+    return ours + [(LIBRARY, name, changes) for name, changes in THEIRS.items()]
 
 
 def learn(one: tuple[str, str, dict], sizes: dict) -> dict:
