@@ -27,6 +27,7 @@ LABELS = {  # beside its mark
     SMALL: "smaller than its target",
     SEPARATE: "separate",
     ("laptop", "ewc-multihead"): "EWC, SI, a head a task",
+    ("laptop", "ewc-multihead, wide"): "EWC, wide",
     ("laptop", "joint-multihead"): "joint, a head a task",
     ("laptop", "joint-plain"): "joint",
     ("laptop", "ewc"): "EWC, SI, one head",
