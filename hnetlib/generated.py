@@ -95,12 +95,12 @@ def _refuse_what_cannot_be_copied(module: nn.Module) -> None:
 
 def _refuse_wrapper(path: str, part: nn.Module) -> None:
     """What runs a module it holds, or compiled code, and so would not see generated values."""
-    kind, wrappers = type(part).__name__, ("DataParallel", "DistributedDataParallel")
+    kind = type(part).__name__
     if isinstance(part, torch.jit.ScriptModule):
         raise ValueError(f"{path}: expected a module that runs in Python, got TorchScript")
     if kind == "OptimizedModule" or getattr(part, "_compiled_call_impl", None):
         raise ValueError(f"{path}: expected the module before torch.compile, got it compiled")
-    if kind in wrappers and type(part).__module__.startswith("torch."):
+    if isinstance(part, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise ValueError(f"{path}: expected the module itself, .module, got {kind}")
 
 

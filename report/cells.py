@@ -137,7 +137,8 @@ def slug(text: str) -> str:
 def is_long(text: str) -> bool:
     """Whether printed text is folded: where it is many lines, or only how far a run has come."""
     lines = text.strip().splitlines()
-    return len(lines) > LONG or all(PROGRESS.match(line) for line in lines)
+    is_progress = bool(lines) and all(PROGRESS.match(line) for line in lines)
+    return is_progress or text.count("\n") >= LONG
 
 
 def num_lines(source: str) -> str:

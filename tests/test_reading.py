@@ -124,6 +124,7 @@ def test_width_is_that_of_the_longest_words(columns, is_wide):
         ),
         ("ewc-smoke-s0-1   1/3 tasks   0.1 min   0.2 min left\nlearned all", 0),
         ("loss 2.29", 0),
+        ("", 0),
         ("\n".join("one" for _ in range(26)), 1),
     ],
 )

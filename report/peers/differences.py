@@ -79,9 +79,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=reference_dir("paper10") / "differences.json")
     options = parser.parse_args(arguments)
     sizes = {"num_tasks": options.num_tasks, "dataset": options.dataset}
-    sizes |= {"steps_per_task": options.steps} if options.steps else {}
+    sizes["steps_per_task"] = options.steps  # None: the profile's
     rows = json.loads(options.out.read_text()) if options.out.is_file() else []
-    known = [(row["library"], row["name"]) for row in rows]
+    alike = [row for row in rows if all(row.get(k) == v for k, v in sizes.items())]
+    known = [(row["library"], row["name"]) for row in alike]
     left = [one for one in planned() if one[:2] not in known]
     try:
         version(LIBRARY)
