@@ -54,7 +54,7 @@ def read_opening(folder: Path) -> Opening:
     """The opening of the results committed in `folder`; PageError where they can't be read."""
     rows = [row for path in sorted(folder.glob("*/summary.json")) for row in read_rows(path)]
     whole = [row for row in rows if row.get("num_tasks") == ALL_TASKS and _has_all_steps(row)]
-    by_name = {(row["profile"], _name(row)): row for row in whole}
+    by_name = {(row["profile"], known.called(row)): row for row in whole}
     if not all(key in by_name for key in (OURS, ADAM, FREE, SEPARATE, SMALL)):
         return Opening()
     return Opening(_abstract(by_name), _numbers(by_name), _figure(whole))
@@ -121,11 +121,6 @@ def _not_told(row: dict) -> str:
     return "" if mean is None else f"; not told the task {100 * mean:.2f} %"
 
 
-def _name(row: dict) -> str:
-    """The method; of a plain network with as many parameters as the hypernetwork, that too."""
-    return row["method"] + (", wide" if row.get("size") == "matched" else "")
-
-
 def _accuracy(row: dict) -> str:
     spread = f" ± {100 * row['acc_std']:.2f}" if row.get("acc_std") else ""
     return f"{100 * row['acc_mean']:.2f}{spread}"
@@ -144,7 +139,7 @@ def _figure(rows: list[dict]) -> str:
 
 
 def _point(row: dict) -> Point:
-    method = _name(row)
+    method = known.called(row)
     kind = "at-once" if method.startswith("joint") else "other"
     if kind == "other" and ("hnet" in method or "token" in method):
         kind = "ours"

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from hnetlib.experiment.frontier import called
 from report.chapter import PageError
 from report.claims import reference_file
 
@@ -80,7 +81,7 @@ def _run(row: dict) -> str:
 
 def _columns(row: dict) -> dict[str, str]:
     return {
-        "method": _method(row),
+        "method": called(row),
         "profile": row["profile"],
         "tasks": f"{row['num_tasks']:,}",
         "ACC": _percent(row["acc_mean"]) + _known(row.get("acc_std"), " ± {:.2f}", 100, ""),
@@ -92,12 +93,6 @@ def _columns(row: dict) -> dict[str, str]:
         "commit": row.get("commit") or "-",
         "date": row.get("date") or "-",
     }
-
-
-def _method(row: dict) -> str:
-    """The method's name; its size too, where that is not the one its kind has anyway."""
-    size = row.get("size")
-    return row["method"] if size in (None, "target") else f"{row['method']} (size: {size})"
 
 
 def _percent(fraction: float | None) -> str:

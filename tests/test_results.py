@@ -168,11 +168,11 @@ def test_what_is_not_known_is_a_dash(make_page):
     assert [cells[name] for name in ("learned", "BWT", "minutes")] == ["-"] * 3
 
 
-def test_a_size_of_its_own_is_named(make_page):
+def test_a_wide_network_is_named(make_page):
     ewc = ROW | {"method": "ewc", "acc_mean": 0.5}
-    sizes = [ewc | {"size": "target"}, ewc | {"size": "large", "acc_mean": 0.4}]
+    sizes = [ewc | {"size": "target"}, ewc | {"size": "matched", "acc_mean": 0.4}]
     rows = Table(make_page({"laptop": sizes})).rows
-    assert [row[0] for row in rows[2:]] == ["ewc", "ewc (size: large)"]
+    assert [row[0] for row in rows[2:]] == ["ewc", "ewc, wide"]
 
 
 @pytest.mark.parametrize(

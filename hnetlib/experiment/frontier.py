@@ -51,6 +51,11 @@ def points() -> dict[str, Points]:
     return {name: some for name, some in found.items() if some}
 
 
+def called(row: dict) -> str:
+    """A summary row's method; wide: a plain network with as many numbers as the hypernetwork."""
+    return row["method"] + (", wide" if row.get("size") == "matched" else "")
+
+
 def searched(kind: str, bits: str = "") -> Points:
     """Points of the search that no other of their kind beats with fewer parameters."""
     path = paths.reference_dir("frontier") / "search.json"

@@ -24,7 +24,7 @@ from hnetlib.experiment.paths import reference_dir
 from hnetlib.experiment.provenance import provenance
 from report.peers.alone import run_alone
 from report.peers.compare import at_least_1, version
-from report.peers.paper10 import LIBRARY, SCRIPT
+from report.peers.paper10 import LIBRARY, SCRIPT, sizes_of
 
 NUM_TASKS = 2
 XAVIER = {"start": "xavier"}
@@ -64,9 +64,9 @@ def learn(one: tuple[str, str, dict], sizes: dict) -> dict:
 def of_library(config: Config, changes: dict) -> dict:
     """What `report.peers.stream` measures of the library on these tasks."""
     changes = dict(changes)
-    asked = {"num_tasks": config.num_tasks, "steps": config.steps_per_task, "threads": 1}
-    asked |= {"batch_size": config.batch_size, "dataset": config.dataset, "first_task_factor": 1}
-    return run_alone(SCRIPT, asked | {"padding": changes.pop("padding", 0), "changes": changes})
+    return run_alone(
+        SCRIPT, sizes_of(config, 1) | {"padding": changes.pop("padding", 0), "changes": changes}
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

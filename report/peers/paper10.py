@@ -9,6 +9,7 @@ first pair. Writes `report/reference/paper10/peer.json`.
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from hnetlib.experiment.config import Config, defaults
@@ -21,18 +22,36 @@ from report.peers.compare import at_least_1, version
 SCRIPT, LIBRARY = "hypnettorch_paper", "hypnettorch"
 
 
+def sizes_of(config: Config, threads: int) -> dict:
+    """What `report.peers.stream` is asked for, to learn as a run with this config does."""
+    return {
+        "num_tasks": config.num_tasks,
+        "steps": config.steps_per_task,
+        "threads": threads,
+        "batch_size": config.batch_size,
+        "dataset": config.dataset,
+        "first_task_factor": config.first_task_factor,
+    }
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 0, or 2 after one line where the library or a run fails."""
     config = Config(**defaults("paper10", "mnist"))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num-tasks", type=at_least_1, default=config.num_tasks)
-    parser.add_argument("--steps", type=at_least_1, default=config.steps_per_task)
+    parser.add_argument(
+        "--steps",
+        dest="steps_per_task",
+        type=at_least_1,
+        default=config.steps_per_task,
+        metavar="N",
+    )
     parser.add_argument("--threads", type=at_least_1, default=config.threads)
     parser.add_argument("--dataset", choices=["mnist", "mnist5k"], default="mnist")
     parser.add_argument("--out", type=Path, default=reference_dir("paper10") / "peer.json")
     options = vars(parser.parse_args(arguments))
-    out = options.pop("out")
-    asked = options | {"batch_size": config.batch_size, "first_task_factor": 1}
+    out, threads = options.pop("out"), options.pop("threads")
+    asked = sizes_of(replace(config, **options), threads)
     try:
         row = {"library": LIBRARY, "version": version(LIBRARY)} | run_alone(SCRIPT, asked)
     except (ImportError, RuntimeError) as error:
