@@ -3,7 +3,13 @@
 from collections.abc import Iterator
 
 from hnetlib.experiment.config import Config, make_config, plain
-from hnetlib.experiment.profiles import BASELINES, BASELINES_OF, MATCHED, MATCHED_SIZE
+from hnetlib.experiment.profiles import (
+    BASELINES,
+    BASELINES_OF,
+    MATCHED,
+    MATCHED_ALL_STEPS,
+    MATCHED_SIZE,
+)
 
 THREE, ONE = (0, 1, 2), (0,)  # pairs: seed and permutation_seed are one number
 CONVERGED = {"method": "separate", "steps_per_task": 2000}
@@ -23,7 +29,9 @@ METHODS: Methods = {
     # the two strongest of those with all the steps, which takes hours
     **{
         f"{method}{MATCHED_SIZE}{ALL_STEPS}": (
-            {"method": method, "eval_every": 25} | MATCHED[method],
+            {"method": method, "eval_every": 25}
+            | MATCHED[method]
+            | MATCHED_ALL_STEPS.get(method, {}),
             ONE,
         )
         for method in ("ewc-multihead", "si-multihead")
