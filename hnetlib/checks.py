@@ -16,6 +16,15 @@ def expect_at_least(least: int, **sizes: int) -> None:
             raise ValueError(f"{name}: expected a whole number of at least {least}, got {size!r}")
 
 
+def expect_a(kind: type, **values: object) -> None:
+    """Raises a one-line TypeError for the first of these that is no `kind`."""
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            came = value if isinstance(value, type) else type(value)
+            given = f"the class {came.__name__}" if came is value else came.__name__
+            raise TypeError(f"{name}: expected {kind.__name__}, got {given}")
+
+
 def expect_sizes(name: str, sizes: Iterable[int]) -> tuple[int, ...]:
     """The sizes of layers; raises a one-line ValueError unless there are some, all above 0."""
     found = tuple(sizes) if isinstance(sizes, Iterable) else ()

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from hnetlib.checks import expect_at_least, expect_one_of, expect_sizes
+from hnetlib.checks import expect_a, expect_at_least, expect_one_of, expect_sizes
 from hnetlib.chunks import Cut, FlatChunks, Piece
 from hnetlib.generated import Named, split_parameters, starting_values
 from hnetlib.layers import elu_layers, relu_layers, sine_layers
@@ -68,6 +68,7 @@ class Hypernetwork(TaskTokens):
     ) -> None:
         """`chunk_token_dim` counts for tokens="task" alone, `frequency` for sines alone."""
         super().__init__()
+        expect_a(nn.Module, module=module)
         expect_at_least(0, num_tasks=num_tasks)
         sizes = {"task_token_dim": task_token_dim, "chunk_token_dim": chunk_token_dim}
         expect_at_least(1, num_chunks=num_chunks, **sizes)
@@ -179,6 +180,8 @@ class Hypernetwork(TaskTokens):
         Buffers are copies: what the module does to them is not kept.
         """
         numbers = [self.index_of(task) for task in tasks]
+        if not numbers:
+            raise ValueError("tasks: expected at least one, got none")
         if self.selections.among(numbers):  # rows of several lengths
             rows = [self.output_layer(self.features(*self.pairs_of(n))) for n in numbers]
             flat = torch.stack([self._flat(r, n) for r, n in zip(rows, numbers, strict=True)])

@@ -1,8 +1,11 @@
 """The output layer's share of a task: learned as generated weights, written with least change."""
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 
+from hnetlib.checks import expect_a
 from hnetlib.hypernet import Hypernetwork
 
 JITTER = 1e-10  # of the mean diagonal: two chunks with the same features must not divide by 0
@@ -61,13 +64,15 @@ class LeastChange:
 
         ValueError where there are more chunks than features: then no dW gives D exactly.
         """
+        expect_a(Hypernetwork, hnet=hnet)
+        expect_a(Real, damping=damping, momentum=momentum)
         width = hnet.output_layer.in_features
         if hnet.num_chunks > width:
             raise ValueError(
                 f"num_chunks: expected at most one for each of the {width} features of the output "
                 f"layer (the last of hnet_hidden) with LeastChange, got {hnet.num_chunks}"
             )
-        if damping <= 0 or not 0 <= momentum < 1:
+        if not damping > 0 or not 0 <= momentum < 1:
             raise ValueError(
                 f"expected damping > 0 and 0 <= momentum < 1, got {damping} and {momentum}"
             )

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor
 
-from hnetlib.checks import expect_at_least, expect_one_of
+from hnetlib.checks import expect_a, expect_at_least, expect_one_of
 from hnetlib.hypernet import Hypernetwork
 from hnetlib.least_change import LeastChange
 from hnetlib.snapshots import FORMS, StoredRows, all_features, take_snapshots
@@ -51,6 +51,9 @@ class TaskRegularizer:
         least_change: LeastChange | None = None,
         old_tasks: Iterable[int] = (),
     ) -> None:
+        expect_a(Hypernetwork, hnet=hnet)
+        if least_change is not None:
+            expect_a(LeastChange, least_change=least_change)
         expect_one_of("snapshot", snapshot, get_args(Snapshot))
         expect_one_of("penalty", penalty, get_args(Penalty))
         expect_at_least(1, penalty_size=penalty_size)
@@ -63,8 +66,9 @@ class TaskRegularizer:
         self.interrupted = False  # a task was begun and never became an old one
         self.old_tasks: list[int] = []
         self.snapshots = StoredRows(hnet, hnet.scale[:0])  # or another of FORMS
-        for task in old_tasks:
-            self._make_old(hnet.index_of(task))
+        expect_a(Iterable, old_tasks=old_tasks)
+        for task in dict.fromkeys(hnet.index_of(task) for task in old_tasks):
+            self._make_old(task)
 
     @contextmanager
     def learning(self, task: int) -> Iterator[None]:

@@ -223,7 +223,7 @@ def test_more_chunks_than_features_are_refused():
 
 def test_wrong_settings_and_orders_of_calls_are_errors():
     hnet, head, keep = small()
-    for settings in ({"damping": 0.0}, {"momentum": 1.0}):
+    for settings in ({"damping": 0.0}, {"damping": float("nan")}, {"momentum": 1.0}):
         with pytest.raises(ValueError, match="expected damping > 0 and 0 <= momentum < 1"):
             LeastChange(hnet, **settings)
     with pytest.raises(RuntimeError, match="step: expected a call within learning"):

@@ -167,3 +167,38 @@ def test_chunks_of_a_task_hold_what_is_being_learned():
         steps(hnet, keep, 1, last_layer=keep.least_change)
         flat = hnet.chunks.flatten(hnet.chunks_of(1))
         torch.testing.assert_close(hnet.unflatten(flat)["0.weight"], hnet(1)["0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda hnet: Hypernetwork(nn.Linear), "module: expected Module, got the class Linear"),
+        (lambda hnet: Hypernetwork([module()]), "module: expected Module, got list"),
+        (lambda hnet: LeastChange(module()), "hnet: expected Hypernetwork, got Sequential"),
+        (lambda hnet: TaskRegularizer(None), "hnet: expected Hypernetwork, got NoneType"),
+        (
+            lambda hnet: TaskRegularizer(hnet, least_change=LeastChange),
+            "least_change: expected LeastChange, got the class LeastChange",
+        ),
+        (
+            lambda hnet: TaskRegularizer(hnet, least_change=False),
+            "least_change: expected LeastChange, got bool",
+        ),
+        (lambda hnet: LeastChange(hnet, damping="1"), "damping: expected Real, got str"),
+        (lambda hnet: TaskRegularizer(hnet, old_tasks=1), "old_tasks: expected Iterable, got int"),
+    ],
+)
+def test_a_thing_of_another_kind_is_named(make, line):
+    hnet = Hypernetwork(module(), 2, **SMALL)
+    with pytest.raises(TypeError, match=f"^{line}$"):
+        make(hnet)
+
+
+def test_old_tasks_count_once():
+    hnet = Hypernetwork(module(), 2, **SMALL)
+    assert TaskRegularizer(hnet, old_tasks=[1, 0, 1]).old_tasks == [1, 0]
+
+
+def test_the_weights_of_no_task_are_none():
+    with pytest.raises(ValueError, match="tasks: expected at least one, got none"):
+        Hypernetwork(module(), 2, **SMALL).weights_of([])
