@@ -94,7 +94,12 @@ class LeastChange:
             self.velocity = torch.zeros_like(self.hnet.scale)
             keeps = self.protect and len(old_features) > 0
             self.inverse = self._inverse(old_features) if keeps else None
-        self._way_to_write(task)  # before anything is learned
+        try:
+            self._way_to_write(task)  # before anything is learned
+        except ValueError:
+            if old_features is not None:  # nothing was begun
+                self.change = self.velocity = self.inverse = None
+            raise
         self.task, self.learned = task, [p.requires_grad for p in layer.parameters()]
         layer.requires_grad_(False)  # its gradient, the largest there is, is never needed
         layer.zero_grad()

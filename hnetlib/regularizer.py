@@ -173,7 +173,7 @@ class TaskRegularizer:
         self.tokens = hnet.task_tokens[task].detach()[None][:0]  # [t, *token_shape]
         if held:
             self.tokens = torch.stack([hnet.task_tokens[s].detach() for s in held])
-        resumed, self.resumed = self.resumed is not None, None
+        resumed = self.resumed is not None
         if hnet.generator_frozen:
             self.snapshots = StoredRows(hnet, hnet.scale[:0])
         elif resumed or self.interrupted:  # the hypernetwork may have got its state since
@@ -187,7 +187,7 @@ class TaskRegularizer:
             self.least_change.begin(task, None if resumed else self._old_features())
         self.token_before = hnet.task_tokens[task].detach().clone()
         hnet.tasks_run = frozenset()
-        self.task, self.interrupted = task, True
+        self.task, self.resumed, self.interrupted = task, None, True
 
     def _check_order(self, task: int) -> None:
         """Wrong orders of calls, each of which would cost what was learned without a word."""

@@ -61,6 +61,7 @@ def test_chunks_without_independent_features_are_refused_before_anything_is_lear
     keep = TaskRegularizer(hnet, least_change=last_layer)
     with pytest.raises(ValueError, match=r"num_chunks: expected chunks whose .* independent"):
         begin(keep, 0, lambda: pytest.fail("begun"))
+    assert last_layer.state() is None
     assert all(p.requires_grad for p in hnet.parameters())
     assert not hnet.extra_rows
 
