@@ -28,6 +28,7 @@ LABELS = {  # beside its mark
     SEPARATE: "separate",
     ("laptop", "ewc-multihead"): "EWC, SI, a head a task",
     ("laptop", "ewc-multihead, wide"): "EWC, wide",
+    ("laptop", "si-multihead, wide"): "SI, wide",
     ("laptop", "joint-multihead"): "joint, a head a task",
     ("laptop", "joint-plain"): "joint",
     ("laptop", "ewc"): "EWC, SI, one head",
