@@ -153,6 +153,23 @@ def test_methods_start_from_the_winners_of_the_search(profile):
         assert settings.items() <= used.items(), method
 
 
+def test_laptops_own_settings_are_the_best_of_those_tried_around_them():
+    from report import search
+
+    recorded = json.loads((paths.reference_dir("laptop") / "search.json").read_text())
+    around = [row for row in recorded if row["method"] == "hnet"]
+    settings = max(around, key=lambda row: row["acc"])["settings"]
+    assert settings.items() <= Config(**defaults("laptop", "mnist")).as_dict().items()
+    tried = [{n: v for n, v in row["settings"].items() if v != settings[n]} for row in around]
+    both_sides = [
+        {name: v}
+        for name in ("lr", "beta")
+        for v in search.AROUND["laptop"][name]
+        if v != settings[name]
+    ]
+    assert all(one in tried for one in [{}, *both_sides])
+
+
 def test_the_readme_quotes_what_is_found_untold():
     rows = json.loads((REFERENCE.parent / "tokens" / "untold.json").read_text())
     readme = " ".join((ROOT / "README.md").read_text().split())
