@@ -47,7 +47,8 @@ HNET = [
 ]
 TEN = {"lr": 1e-4, "steps_per_task": 1000}
 RIVALS = ("ewc", "ewc-multihead", "si", "si-multihead")
-REFINED = {"laptop": RIVALS, "laptop-brief": RIVALS}
+WIDE_RIVALS = ("ewc-multihead-matched", "si-multihead-matched")  # the two best of those
+REFINED = {"laptop": RIVALS, "laptop-brief": RIVALS + WIDE_RIVALS}
 AROUND = {  # of a profile's hypernetwork: its settings, a third of each, and three times as much
     "laptop": {
         "lr": (3e-4, 1e-4, 1e-3),
