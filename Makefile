@@ -87,7 +87,7 @@ report: ## run every notebook, then make report/build/report.html
 # Chapters run side by side, each with its share of the cores: small networks gain little from a
 # second thread. The longest starts first, and those that wait for its run come last.
 LONGEST := $(filter %/05_regularised.ipynb,$(EXECUTED))
-WAITING := $(filter %/06_comparison.ipynb %/10_not_told.ipynb,$(EXECUTED))
+WAITING := $(filter %/10_not_told.ipynb,$(EXECUTED)) $(filter %/06_comparison.ipynb,$(EXECUTED))
 page: $(LONGEST) $(filter-out $(LONGEST) $(WAITING),$(EXECUTED)) $(WAITING)
 	@$(PY) -m report.build --profile "$(PROFILE)" --dataset "$(DATASET)" --out report/build/report.html $(EXECUTED)
 	@printf 'The report: %s\n' "$$PWD/report/build/report.html"
