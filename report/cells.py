@@ -17,6 +17,8 @@ from report.folding import code_lines
 
 HERE = Path(__file__).resolve().parent
 PROGRESS = re.compile(r"\S+ +\d+/\d+ tasks ")  # a line of hnetlib.experiment.continual
+# A formula and the sign behind it, which a line must not divide.
+HELD = re.compile(r'(<math [^>]*display="inline">(?:(?!</math>).)*</math>[,.;:)]+)', re.DOTALL)
 LONG = 25  # lines of text output beyond which it is folded
 PAPER = 0.6  # share of white pixels from which on a figure is lines on paper, no picture
 # Of a phone's 390 pixels a table can have 352; a letter takes about 7.2, a column's padding 19.
@@ -63,7 +65,8 @@ class CellsExporter(HTMLExporter):
         renderer = PageRenderer(
             self, path=str(self.folder), embed_images=True, attachments=cell.get("attachments", {})
         )
-        return MarkdownWithMath(renderer=renderer).render(source)
+        whole = MarkdownWithMath(renderer=renderer).render(source)
+        return HELD.sub(r'<span class="held">\1</span>', whole)
 
     @jinja2.pass_context
     def caption(self, context, source: str) -> str:

@@ -163,6 +163,7 @@ def test_equations_are_mathml_in_cells_and_in_outputs(built):
     page, stderr = built
     assert len(page.all("math")) == 4  # inline, display, align, and the one said by a cell
     assert len(page.all("mtable")) == 1
+    assert re.search(r'<span class="held"><math[^>]*>.*?</math>\.</span>', page.source)
     for left_over in ("$$", "\\beta", "\\begin", "MathJax"):
         assert left_over not in page.text
     assert "<code>\\frac{</code>" in page.source
