@@ -32,7 +32,8 @@ FIRST = [
         "from hnetlib import notebook\n"
         "for name in ('first', 'second'):\n"
         "    fig, ax = plt.subplots(figsize=(3, 2))\n"
-        "    notebook.show(fig, alt=f'The {name} \"alt\"', caption=f'The {name} caption.')"
+        "    notebook.show(fig, alt=f'The {name} \"alt\"', caption=f'The {name} caption.')",
+        metadata={"tags": ["large"]},
     ),
     new_code_cell("notebook.say('Said: $\\\\gamma = 2$.')"),
     new_code_cell("notebook.table([{'name': '<script>', 'n': 1234}], caption='A table.')"),
@@ -148,6 +149,7 @@ def test_figures_have_numbers_captions_and_alt_text(page):
     assert [image["width"] for image in page.all("img")] == ["288", "288"]  # 3 inches of 96 pixels
     for number, name in (("1.1", "first"), ("1.2", "second")):
         assert f"Figure {number}: The {name} caption." in page.text
+    assert page.source.count('class="large"') == 2  # by the tag of their cell
     assert page.text.count("The first caption.") == 1  # the notebook's own caption is left out
     assert "Table 1.1: A table." in page.text
     assert {"figure-1-1", "figure-1-2", "table-1-1"} <= set(page.values("id"))
