@@ -16,7 +16,7 @@ first one, and `stored` what a hundred tasks need in all, in numbers of 32 bits.
 | tokens | the frontier's candidates |
 | tried | the profile `tokens` with one thing changed |
 | linear | generators without a sine: each column is a sum of `task_token_dim` shared ones |
-| random | generators that never learn: the first task teaches the output layer alone |
+| random | generators that stay as they started: tokens and what tasks share learn alone |
 | separate | a network of its own for each task, as narrow as the budget wants |
 
 Writes `report/reference/frontier/search.json`, and the figure of the README beside it.

@@ -52,7 +52,7 @@ TOKENS = {
     "beta": 0.0,
     "eval_every": 100,
 }
-# Each profile lists what differs from the defaults above, which are those of `laptop-plain`.
+# Each profile lists what differs from the defaults of `Config`, which are those of `laptop-plain`.
 PROFILES: dict[str, dict] = {
     "laptop": LEAST_CHANGE | LAPTOP,
     "smoke": LEAST_CHANGE | SMOKE | {"head_lr_factor": 10.0},
