@@ -70,7 +70,7 @@ SEARCH: dict[str, Plan] = {  # of profiles
         "ewc-multihead": (SEQUENTIAL, [EWC, RATES, STRONGER]),
         "si": (SEQUENTIAL, [SI, RATES]),
         "si-multihead": (SEQUENTIAL, [SI, RATES, ("strength", (30.0,))]),
-        "fine-tuning": (SEQUENTIAL, [RATES, ("lr", (1e-4,))]),
+        "fine-tuning": (SEQUENTIAL, [RATES, ("lr", (1e-4, 3e-5))]),
         "separate": (SEQUENTIAL, [("lr", (3e-3, 1e-2, 2e-2, 3e-2))]),
         "joint-plain": (JOINT, [JOINT_RATES]),
         "joint-multihead": (JOINT, [JOINT_RATES]),
