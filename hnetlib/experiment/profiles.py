@@ -171,7 +171,7 @@ BASELINES: dict[str, dict] = {
     "joint-plain": JOINT | {"lr": 3e-3},
     "joint-multihead": JOINT | {"lr": 3e-3},
     "separate": SEPARATE | {"lr": 2e-2},
-    "fine-tuning": SEQUENTIAL | {"lr": 3e-4},
+    "fine-tuning": SEQUENTIAL | {"lr": 1e-4},
     "ewc": SEQUENTIAL | {"lr": 3e-3, "strength": 10.0},
     "ewc-multihead": SEQUENTIAL | {"lr": 1e-2, "strength": 30.0},
     "si": SEQUENTIAL | {"lr": 3e-3, "strength": 10.0},
