@@ -179,6 +179,7 @@ BASELINES: dict[str, dict] = {
 }
 # The same for single profiles, where that is another.
 BASELINES_OF: dict[str, dict[str, dict]] = {
+    "smoke": {"fine-tuning": {"lr": 1e-3}},  # its few steps want a larger one
     "laptop-brief": {
         "fine-tuning": {"lr": 1e-3},
         "ewc": {"lr": 1e-2, "strength": 3.0},
