@@ -102,6 +102,9 @@ class Along:
         if not groups or not all(isinstance(group, Mapping) and group for group in groups):
             got = ", ".join(map(repr, groups)) or "nothing"
             raise ValueError(f"cut: expected {{name of a parameter: dimension}}, got {got}")
+        for name, dim in (pair for group in groups for pair in group.items()):
+            if isinstance(dim, bool) or not hasattr(dim, "__index__"):
+                raise ValueError(f"cut: expected a dimension of {name}, got {dim!r}")
         self.groups = groups
 
     def __call__(self, layout: Sequence[Piece], num_chunks: int) -> "AlongChunks":

@@ -16,17 +16,18 @@ def split_parameters(module: nn.Module, generate: str | Sequence[str]) -> tuple[
     """Parameters that get generated, and those that stay as they are.
 
     One is generated if any of its names matches a pattern, unless it is frozen. ValueError names
-    what can't be: a pattern without a match, parameters that are lazy, complex, sparse or without
-    values, options of embeddings that ask for more, and modules that can't be copied.
+    what can't be: a pattern without a match, parameters that are lazy, complex, sparse, not finite
+    or without values, options of embeddings that ask for more, and modules that can't be copied.
     """
     _refuse_what_cannot_be_copied(module)
     parameters = by_tensor(module.named_parameters(remove_duplicate=False))
     if not parameters:
         raise ValueError(f"target: expected a module with parameters, got {module}")
-    if not generate:
+    several = [generate] if isinstance(generate, str) else generate
+    if not generate or not isinstance(several, Iterable) or not _all_text(several := [*several]):
         raise ValueError(f"generate: expected a pattern of names or several, got {generate!r}")
     chosen: set[tuple[str, ...]] = set()
-    for pattern in [generate] if isinstance(generate, str) else generate:
+    for pattern in several:
         found = [n for n in parameters if any(fnmatchcase(name, pattern) for name in n)]
         moving = [names for names in found if parameters[names].requires_grad]
         if not moving:
@@ -105,12 +106,15 @@ def _refuse_wrapper(path: str, part: nn.Module) -> None:
 
 
 def _refuse_tables(module: nn.Module, generated: set[str]) -> None:
-    """An embedding's options that change its weight in place, or make its gradient sparse."""
+    """An embedding's options that change its weight, keep a row of it, or make it sparse."""
     for path, part in module.named_modules():
         if not isinstance(part, nn.Embedding | nn.EmbeddingBag):
             continue
         name = f"{path}.weight".lstrip(".")
-        for option, plain in (("max_norm", None), ("sparse", False)):
+        options = {"max_norm": None, "sparse": False}
+        if isinstance(part, nn.Embedding):  # a bag leaves that row out
+            options["padding_idx"] = None
+        for option, plain in options.items():
             if name in generated and getattr(part, option) != plain:
                 got = getattr(part, option)
                 raise ValueError(f"{name}: generated, so expected {option}={plain}, got {got}")
@@ -135,6 +139,10 @@ def _reaches(value: object, own: set[int], depth: int = 0) -> bool:
     return any(id(item) in own or _reaches(item, own, depth + 1) for item in held)
 
 
+def _all_text(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
 def _is_filled(cell: CellType) -> bool:
     try:
         return cell.cell_contents is not cell
@@ -149,3 +157,5 @@ def _refuse_kind(name: str, parameter: Tensor) -> None:
         raise ValueError(f"{name}: expected a dense parameter, got {parameter.layout}")
     if parameter.is_meta:
         raise ValueError(f"{name}: expected values to start from, got none (device meta)")
+    if not parameter.isfinite().all():
+        raise ValueError(f"{name}: expected finite values to start from, got others")

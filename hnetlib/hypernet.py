@@ -1,8 +1,7 @@
 """A hypernetwork: from a task token to the parameters of any `nn.Module`, chunk by chunk."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +9,9 @@ from torch import Tensor, nn
 from hnetlib.checks import expect_a, expect_at_least, expect_one_of, expect_sizes
 from hnetlib.chunks import Cut, FlatChunks, Piece
 from hnetlib.generated import Named, split_parameters, starting_values
-from hnetlib.layers import elu_layers, relu_layers, sine_layers
+from hnetlib.layers import HnetActivation, layers_of
 from hnetlib.skeleton import Skeleton
 from hnetlib.tokens import TaskTokens, Tokens
-
-HnetActivation = Literal["relu", "elu", "sine"]
 
 
 class Hypernetwork(TaskTokens):
@@ -30,8 +27,8 @@ class Hypernetwork(TaskTokens):
     Three choices say what kind of hypernetwork it is:
 
     - `generate`, what is generated: a pattern of the names of parameters, or several. The others
-      are shared by all tasks, and learn. A frozen parameter (`requires_grad=False`) is never
-      generated: it keeps its values, and stays frozen.
+      are shared by all tasks, and learn: no penalty holds them. A frozen parameter
+      (`requires_grad=False`) is never generated: it keeps its values, and stays frozen.
     - `cut`, how that is cut into chunks: `FlatChunks`, or `Along` a named dimension.
     - `tokens`, where the task is told: "task", one token a task and chunk tokens that all tasks
       share; or "chunk", a token for each chunk of each task, [C, task_token_dim], and no chunk
@@ -74,7 +71,7 @@ class Hypernetwork(TaskTokens):
         expect_at_least(1, num_chunks=num_chunks, **sizes)
         expect_one_of("tokens", tokens, get_args(Tokens))
         hnet_hidden = expect_sizes("hnet_hidden", hnet_hidden)
-        _check_activation(hnet_activation, frequency)
+        layers = layers_of(hnet_activation, frequency)
         if not callable(cut):
             raise ValueError(f"cut: expected FlatChunks or Along({{name: dim}}), got {cut!r}")
         generated, kept = split_parameters(module, generate)
@@ -88,8 +85,6 @@ class Hypernetwork(TaskTokens):
         self.extra_rows: dict[int, Tensor] = {}  # [C, N], added to a task's rows (`LeastChange`)
         self.tasks_run: frozenset[int] = frozenset()  # generated with gradients on
 
-        sines = partial(sine_layers, frequency=frequency)
-        layers = {"relu": relu_layers, "elu": elu_layers, "sine": sines}[hnet_activation]
         self._draw_layers(layers, (task_token_dim + chunk_token_dim, *hnet_hidden))
         self.chunk_tokens = nn.Parameter(torch.randn(self.num_chunks, chunk_token_dim))
         # task tokens are drawn last: with one seed, more tasks leave everything else as it was
@@ -141,7 +136,11 @@ class Hypernetwork(TaskTokens):
         return sum(p.numel() for p in self.parameters()) / (self.num_weights + shared)
 
     def run(self, *inputs: Any, task: int | Tensor, **kwargs: Any) -> Any:
-        """What the module computes for a task: arguments and result are the module's."""
+        """What the module computes for a task: arguments and result are the module's.
+
+        What it keeps in attributes that are no buffers is one for all tasks, a weight it merged
+        or a cache too; and threads can't share it. A network of its own is `materialize(task)`.
+        """
         return self.run_target(self(task), *inputs, **kwargs)
 
     def forward(self, task: int | Tensor) -> dict[str, Tensor]:
@@ -151,6 +150,9 @@ class Hypernetwork(TaskTokens):
         the buffers at the start).
         """
         if isinstance(task, Tensor) and task.is_floating_point():
+            if task.shape != self.token_shape:
+                expected = list(self.token_shape)
+                raise ValueError(f"token: expected shape {expected}, got {list(task.shape)}")
             return self.unflatten(self.generate(task)) | self.kept.values()
         number = self.index_of(task)
         return self.weights_from(self._rows(number), number)
@@ -288,11 +290,3 @@ class Hypernetwork(TaskTokens):
             for piece in self.layout
         ]
         return self
-
-
-def _check_activation(activation: str, frequency: float | None) -> None:
-    expect_one_of("hnet_activation", activation, get_args(HnetActivation))
-    if frequency is not None and activation != "sine":
-        raise ValueError(f"frequency: expected None with {activation}, got {frequency}")
-    if frequency is not None and not frequency > 0:
-        raise ValueError(f"frequency: expected None or above 0, got {frequency}")

@@ -1,11 +1,18 @@
 """Dense layers with their activations, each initialised so that signals keep their size."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
+from numbers import Real
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+
+from hnetlib.checks import expect_a, expect_one_of
+
+HnetActivation = Literal["relu", "elu", "sine"]
 
 
 def relu_layers(sizes: Sequence[int]) -> list[nn.Module]:
@@ -58,3 +65,18 @@ class Sine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Values between -sqrt(2) and sqrt(2), in the shape of `x`."""
         return math.sqrt(2) * torch.sin(x)
+
+
+def layers_of(
+    activation: HnetActivation, frequency: float | None
+) -> Callable[[Sequence[int]], list[nn.Module]]:
+    """What makes the layers with an activation; one line says what is wrong with the two."""
+    expect_one_of("hnet_activation", activation, get_args(HnetActivation))
+    if frequency is not None:
+        expect_a(Real, frequency=frequency)
+        if activation != "sine":
+            raise ValueError(f"frequency: expected None with {activation}, got {frequency}")
+        if not frequency > 0:
+            raise ValueError(f"frequency: expected None or above 0, got {frequency}")
+    sines = partial(sine_layers, frequency=frequency)
+    return {"relu": relu_layers, "elu": elu_layers, "sine": sines}[activation]

@@ -110,11 +110,15 @@ class LeastChange:
         """One step along the gradient, after `backward`.
 
         The step before momentum has the root mean square `lr` in each tensor; momentum can make it
-        1 / (1 - momentum) times as large. RuntimeError where nothing is being learned.
+        1 / (1 - momentum) times as large. A gradient that is not finite is dropped, as an optimizer
+        behind a gradient scaler drops it. RuntimeError where nothing is being learned.
         """
         if self.task is None or self.change.grad is None:
             expected = "within learning() of its regulariser, after backward()"
             raise RuntimeError(f"step: expected a call {expected}")
+        if not self.change.grad.isfinite().all():
+            self.change.grad = None
+            return
         hnet, sizes = self.hnet, [piece.shape.numel() for piece in self.hnet.layout]
         parts = hnet.chunks.flatten(self.change.grad).split(sizes)
         parts = [part / part.square().mean().sqrt().clamp_min(SMALLEST) for part in parts]
@@ -134,11 +138,14 @@ class LeastChange:
     def write(self) -> None:
         """Moves the change into the output layer, which generates it from now on.
 
-        RuntimeError where nothing was learned by `step`, though the task was run.
+        RuntimeError where nothing was learned by `step`, though the task was run, and where the
+        change is not finite: in the output layer that would be every task's.
         """
         learned = self.stepped or self.change.any()
         if self.task in self.hnet.tasks_run and not learned:
             raise RuntimeError("step: expected a call after each backward(), got none")
+        if not self.change.isfinite().all():
+            raise RuntimeError(f"learning({self.task}): its change is not finite; lower rates help")
         writing = self._way_to_write(self.task)
         self.hnet.output_layer.weight.addmm_(self.change.T, writing.to(self.change.dtype))
         self.change.zero_()

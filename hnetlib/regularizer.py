@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from hnetlib.checks import expect_a, expect_at_least, expect_one_of
 from hnetlib.hypernet import Hypernetwork
 from hnetlib.least_change import LeastChange
+from hnetlib.order import check_learned, check_order, check_selections, warn_of_shared
 from hnetlib.snapshots import FORMS, StoredRows, all_features, take_snapshots
 
 Snapshot = Literal["before_task", "at_learning"]
@@ -82,7 +83,7 @@ class TaskRegularizer:
             self._begin(self.hnet.index_of(task))
         try:
             yield
-            self._check_learned()
+            check_learned(self)
             with self._full_precision():
                 if self.least_change:
                     self.least_change.write()
@@ -154,6 +155,8 @@ class TaskRegularizer:
         """
         if self.task is not None:
             raise RuntimeError(f"load_state_dict: task {self.task} is being learned here")
+        if not isinstance(state, dict) or not {"old_tasks", "snapshots"} <= state.keys():
+            raise ValueError("load_state_dict: expected what TaskRegularizer.state_dict() gave")
         if state["snapshot"] != self.snapshot:
             got = state["snapshot"]
             raise ValueError(f"snapshot: expected a state with {self.snapshot!r}, got {got!r}")
@@ -167,9 +170,10 @@ class TaskRegularizer:
 
     def _begin(self, task: int) -> None:
         hnet = self.hnet
-        self._check_order(task)
+        check_order(self, task)
         held = [] if hnet.generator_frozen else self.old_tasks
-        self._check_selections(task, held)
+        check_selections(self, task, held)
+        warn_of_shared(self, task)
         self.tokens = hnet.task_tokens[task].detach()[None][:0]  # [t, *token_shape]
         if held:
             self.tokens = torch.stack([hnet.task_tokens[s].detach() for s in held])
@@ -188,63 +192,6 @@ class TaskRegularizer:
         self.token_before = hnet.task_tokens[task].detach().clone()
         hnet.tasks_run = frozenset()
         self.task, self.resumed, self.interrupted = task, None, True
-
-    def _check_order(self, task: int) -> None:
-        """Wrong orders of calls, each of which would cost what was learned without a word."""
-        if self.task is not None:
-            raise RuntimeError(f"learning({task}): task {self.task} is still being learned")
-        if self.resumed not in (None, task):
-            raise RuntimeError(
-                f"learning({task}): the loaded state is in the middle of task {self.resumed}"
-            )
-        if task in self.old_tasks:
-            raise ValueError(f"learning({task}): expected a task that is not learned yet")
-        tokens, shared = self.hnet.task_tokens, self.hnet.shared_parameters()
-        if self.hnet.generator_frozen and any(p.requires_grad for p in shared):
-            raise RuntimeError(
-                f"learning({task}): the generator was frozen, which holds old tasks, but some of "
-                "it has requires_grad; hnet.freeze_generator() freezes it again"
-            )
-        frozen = [s for s, token in enumerate(tokens) if not token.requires_grad]
-        thawed = sorted(set(self.old_tasks) - set(frozen))
-        if thawed:
-            raise RuntimeError(
-                f"learning({task}): tasks {thawed} are old ones, but have no frozen token here; "
-                "hnet.load_state_dict(...) or hnet.freeze_token(task) is missing"
-            )
-        unknown = sorted(set(frozen) - set(self.old_tasks))
-        if unknown and not self.hnet.generator_frozen:
-            raise RuntimeError(
-                f"learning({task}): the tokens of tasks {unknown} are frozen, but nothing holds "
-                f"what they generate; TaskRegularizer(hnet, old_tasks={frozen}) would"
-            )
-
-    def _check_selections(self, task: int, held: list[int]) -> None:
-        """What snapshots and least change can't do yet, said before anything is learned."""
-        if self.least_change and (self.hnet.generator_frozen or self.hnet.selections.among([task])):
-            raise ValueError("least_change: expected a generator that learns, and all chunks")
-        kept = [*held, task] if self.snapshot == "at_learning" else held
-        selected = [] if self.hnet.generator_frozen else self.hnet.selections.among(kept)
-        if selected:
-            raise ValueError(
-                f"learning({task}): tasks {selected} have tokens for some chunks alone, which "
-                "wants a frozen generator: hnet.freeze_generator()"
-            )
-
-    def _check_learned(self) -> None:
-        run, task = self.hnet.tasks_run, self.task
-        if not run:
-            return  # nothing was trained here, or by tokens
-        if task not in run:
-            raise RuntimeError(f"learning({task}): only {sorted(run)} were run; not learned")
-        token = self.hnet.task_tokens[task]
-        # where nothing behind it is alive (one ReLU, say) its gradient is 0: no optimizer moves it
-        dead = token.grad is not None and not token.grad.any()
-        if torch.equal(token, self.token_before) and not dead:
-            raise RuntimeError(
-                f"learning({task}): its token did not move; an optimizer needs "
-                f"hnet.parameters_of({task})"
-            )
 
     def _make_old(self, task: int) -> None:
         self.hnet.freeze_token(task)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hnetlib.generated import Named, by_tensor
+from hnetlib.hollow import hollow
 
 
 class Skeleton(nn.Module):
@@ -65,8 +66,23 @@ class Skeleton(nn.Module):
         self._refuse_new_tensors()
         for name in self.buffer_names:
             if values[name] is not given[name]:  # the module assigned it, instead of changing it
-                _take_over(name, given[name], values[name])
+                self._take_over(name, weights, given[name], values[name])
         return result
+
+    def _take_over(self, name: str, weights: dict, buffer: Tensor, assigned: Tensor) -> None:
+        """Puts what a module assigned in a buffer's place; the old one may be in a graph."""
+        got = assigned if isinstance(assigned, Tensor) else None
+        if got is None or (got.shape, got.dtype) != (buffer.shape, buffer.dtype):
+            came = repr(assigned) if got is None else f"{list(got.shape)} of {got.dtype}"
+            raise ValueError(
+                f"{name}: expected the module to assign {list(buffer.shape)} of {buffer.dtype}, as "
+                f"this buffer is at the start, got {came}"
+            )
+        new = got.detach().clone()
+        for part in (self.constants, *self.tasks):
+            part.replace(buffer, new)
+        if weights.get(name) is buffer:
+            weights[name] = new
 
     def _refuse_new_tensors(self) -> None:
         """What a forward made itself would be one for all tasks, and in no state: RuntimeError."""
@@ -104,7 +120,8 @@ class Skeleton(nn.Module):
         """Dtypes follow `to` and its like; there are no values to move."""
 
         def follow(tensor: Tensor) -> Tensor:
-            return torch.empty_like(tensor, dtype=fn(torch.empty(0, dtype=tensor.dtype)).dtype)
+            dtype = fn(torch.empty(0, dtype=tensor.dtype)).dtype
+            return hollow(torch.empty_like(tensor, dtype=dtype), is_parameter=False)
 
         self.empty._apply(follow)
         return super()._apply(fn, recurse)
@@ -126,6 +143,12 @@ class NamedTensors(nn.Module):
         """Each tensor by each of its names."""
         return {name: getattr(self, key) for key, names in self._names.items() for name in names}
 
+    def replace(self, buffer: Tensor, new: Tensor) -> None:
+        """Another buffer in the place of this one, if it is one of these."""
+        for key, own in self._buffers.items():
+            if own is buffer:
+                self._buffers[key] = new
+
     def extra_repr(self) -> str:
         """Names."""
         return ", ".join(names[0] for names in self._names.values())
@@ -137,20 +160,8 @@ def on_meta(module: nn.Module) -> nn.Module:
     for tensor in (*module.parameters(), *module.buffers()):
         empty = torch.empty_like(tensor, device="meta", requires_grad=False)
         is_parameter = isinstance(tensor, nn.Parameter)
-        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+        memo[id(tensor)] = hollow(empty, is_parameter, tensor.requires_grad)
     return copy.deepcopy(module, memo)
-
-
-def _take_over(name: str, buffer: Tensor, assigned: Tensor) -> None:
-    """Puts what a module assigned to a buffer into the task's own."""
-    got = assigned if isinstance(assigned, Tensor) else torch.as_tensor(assigned)
-    if (got.shape, got.dtype) != (buffer.shape, buffer.dtype):
-        raise ValueError(
-            f"{name}: expected the module to assign {list(buffer.shape)} of {buffer.dtype}, as "
-            f"this buffer is at the start, got {list(got.shape)} of {got.dtype}"
-        )
-    with torch.no_grad():
-        buffer.copy_(got)
 
 
 def split_buffers(module: nn.Module) -> tuple[Named, Named]:

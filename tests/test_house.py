@@ -13,8 +13,8 @@ from hnetlib.experiment import paths
 
 ROOT = paths.PACKAGE.parent
 METHOD = {
-    *("checks", "chunks", "generated", "hypernet", "layers", "least_change", "regularizer"),
-    *("skeleton", "snapshots", "squares", "targets", "tokens"),
+    *("checks", "chunks", "generated", "hollow", "hypernet", "layers", "least_change", "order"),
+    *("regularizer", "skeleton", "snapshots", "squares", "targets", "tokens"),
 }
 ABOVE = {"notebook", "plots", "train", "__init__"}  # all else in hnetlib/
 MOST_LINES = 300

@@ -225,3 +225,29 @@ def test_modules_that_recompute_work_when_attached_and_never_silently_go_wrong()
     loss = hnet.run(x, task=0).square().sum()
     with pytest.raises(RuntimeError):
         loss.backward()
+
+
+class Centred(nn.Module):
+    """Assigns its buffer after having used it, as DINO does with its centre."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("centre", torch.ones(4))
+
+    def forward(self, x):
+        y = self.layer(x) * self.centre
+        self.centre = 0.9 * self.centre + 0.1 * x.detach().mean(0)
+        return y
+
+
+def test_a_buffer_assigned_after_use_leaves_the_graph_as_it_was():
+    hnet = Hypernetwork(Centred(), 2, hnet_hidden=(8,))
+    x, other = torch.randn(2, 4), hnet(1)["centre"].clone()
+    hnet.run(x, task=0).sum().backward()
+    assert torch.allclose(hnet(0)["centre"], 0.9 + 0.1 * x.mean(0))
+    assert torch.equal(hnet(1)["centre"], other)
+    assert "kept.tasks.0.centre" in hnet.state_dict()
+    weights = hnet(0)
+    hnet.run_target(weights, x)
+    assert torch.equal(weights["centre"], hnet(0)["centre"])

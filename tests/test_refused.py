@@ -1,5 +1,7 @@
 """Modules and settings that a hypernetwork can't be made of are refused by name."""
 
+import copy
+import pickle
 import re
 import types
 
@@ -176,3 +178,70 @@ def test_an_embedding_that_is_not_generated_keeps_its_options():
     module = nn.Sequential(nn.Embedding(5, 3, max_norm=1.0), nn.Linear(3, 2))
     hnet = Hypernetwork(module, 1, generate="1.*")
     assert hnet.run(torch.tensor([0, 4]), task=0).shape == (2, 2)
+
+
+class Aside(nn.Module):
+    """Reaches its weight by an object that nothing looks into, or by its __dict__."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(4, 4))
+        if kind == "object":
+            self.beside = types.SimpleNamespace(w=self.w)
+        elif kind == "dict":
+            self.__dict__["hidden"] = self.w
+        self.kind, self.merged = kind, None
+
+    def train(self, mode=True):
+        self.merged = None if mode else self.w.detach().clone()
+        return super().train(mode)
+
+    def forward(self, x):
+        w = {"object": lambda: self.beside.w, "dict": lambda: self.hidden}.get(self.kind)
+        return nn.functional.linear(x, w() if w else self.w if self.training else self.merged)
+
+
+@pytest.mark.parametrize("kind", ["object", "dict", "merged"])
+def test_values_that_nothing_put_in_are_no_result(kind):
+    hnet = Hypernetwork(Aside(kind), 1, hnet_hidden=(8,))
+    if kind == "merged":
+        assert hnet.run(torch.randn(2, 4), task=0).isfinite().all()
+        hnet.eval()
+    with pytest.raises(RuntimeError, match="a parameter or buffer without values was used"):
+        hnet.run(torch.randn(2, 4), task=0)
+
+
+def test_the_module_by_itself_has_no_values_also_from_a_copy():
+    hnet = Hypernetwork(nn.Linear(4, 3, bias=False), 1, hnet_hidden=(8,))
+    for one in (hnet, copy.deepcopy(hnet), pickle.loads(pickle.dumps(hnet)), hnet.double()):
+        assert isinstance(one.target.weight, nn.Parameter)
+        with pytest.raises(RuntimeError, match="without values was used"):
+            one.target(torch.randn(2, 4, dtype=one.target.weight.dtype))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"module": nn.Embedding(5, 4, padding_idx=0)}, "weight: generated, so expected padding_"),
+        ({"generate": 5}, "generate: expected a pattern of names or several, got 5"),
+        ({"generate": [None]}, "generate: expected a pattern of names or several"),
+        ({"cut": Along, "dims": {"weight": 1.0}}, "cut: expected a dimension of weight, got 1.0"),
+        ({"hnet_activation": "sine", "frequency": "1.5"}, "frequency: expected Real, got str"),
+    ],
+    ids=str,
+)
+def test_what_is_no_pattern_dimension_or_number_is_named(changes, line):
+    dims = changes.pop("dims", None)
+    made = changes.pop("module", nn.Linear(4, 3))
+    with pytest.raises((TypeError, ValueError), match=line):
+        Hypernetwork(made, 1, **changes | ({"cut": Along(dims)} if dims else {}))
+
+
+def test_starting_values_are_numbers_and_a_token_is_one():
+    mask = nn.Linear(4, 4)
+    mask.weight.data.fill_(float("-inf"))
+    with pytest.raises(ValueError, match="weight: expected finite values to start from"):
+        Hypernetwork(mask, 1)
+    hnet = Hypernetwork(nn.Linear(4, 4), 1, task_token_dim=4)
+    with pytest.raises(ValueError, match=r"token: expected shape \[4\], got \[2, 4\]"):
+        hnet.run(torch.randn(2, 4), task=torch.randn(2, 4))

@@ -54,3 +54,38 @@ def test_labels_of_any_whole_kind_are_learned_and_what_diverges_is_no_result():
             lr=1e30,
             beta=0.1,
         )
+
+
+@pytest.mark.parametrize(
+    ("module", "stream", "line"),
+    [
+        (nn.Linear(4, 1), None, r"logits \[2, at least 2\], got \[2, 1\]"),
+        (nn.LSTM(4, 2), None, r"logits \[2, at least 2\], got tuple"),
+        (nn.Linear(4, 2), [1], "stream: expected Stream, got list"),
+    ],
+)
+def test_what_no_task_can_be_learned_with_is_said_first(module, stream, line):
+    hnet = Hypernetwork(module, 2, hnet_hidden=(8,))
+    stream = stream or _two_tasks(torch.zeros(20, dtype=torch.int64))
+    with pytest.raises((TypeError, ValueError), match=line):
+        learn(hnet, stream, steps=1, batch_size=20, lr=1e-2, beta=0.1)
+    assert hnet.task_tokens[0].requires_grad
+
+
+def test_a_part_that_evaluates_goes_on_to():
+    module = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 2))
+    module[1].eval()
+    hnet = Hypernetwork(module, 2, hnet_hidden=(8,))
+    sound = {"steps": 2, "batch_size": 20, "lr": 1e-2, "beta": 0.1}
+    learn(hnet, _two_tasks(torch.zeros(20, dtype=torch.int64)), **sound)
+    assert not hnet.target[1].training
+    assert hnet.target[0].training
+    assert hnet(1)["1.num_batches_tracked"] == 0
+
+
+def test_loaders_come_in_pairs_and_classes_are_whole():
+    loader = [(torch.randn(20, 4), torch.zeros(20, dtype=torch.int64))]
+    with pytest.raises(ValueError, match="task 0: expected a loader to train from and one to"):
+        LoaderTasks([loader], 2)
+    with pytest.raises(ValueError, match="num_classes: expected a whole number of at least 1"):
+        LoaderTasks([(loader, loader)], [2.0])

@@ -203,3 +203,79 @@ def test_old_tasks_count_once():
 def test_the_weights_of_no_task_are_none():
     with pytest.raises(ValueError, match="tasks: expected at least one, got none"):
         Hypernetwork(module(), 2, **SMALL).weights_of([])
+
+
+def test_a_batch_that_is_no_number_costs_least_change_nothing():
+    hnet = Hypernetwork(module(), 2, **SMALL)
+    last_layer = LeastChange(hnet)
+    keep = TaskRegularizer(hnet, least_change=last_layer)
+    with keep.learning(0):
+        steps(hnet, keep, 0, last_layer=last_layer)
+    before = hnet(0)["0.weight"].detach().clone()
+    with keep.learning(1):
+        optimizer = torch.optim.Adam(hnet.parameters_of(1), lr=1e-2)
+        for number in range(5):
+            x = torch.full((8, 4), float("nan")) if number == 2 else torch.randn(8, 4)
+            loss = cross_entropy(hnet.run(x, task=1), (x[:, 0] > 0).long()) + keep.penalty()
+            optimizer.zero_grad()
+            loss.backward()
+            last_layer.step(lr=0.01)
+            norm = nn.utils.clip_grad_norm_(hnet.parameters_of(1), 1.0)
+            if norm.isfinite():
+                optimizer.step()
+    assert all(value.isfinite().all() for task in (0, 1) for value in hnet(task).values())
+    assert (hnet(0)["0.weight"] - before).norm() < 0.5 * before.norm()
+
+
+def test_a_change_that_is_no_number_is_not_written():
+    hnet = Hypernetwork(module(), 2, **SMALL)
+    last_layer = LeastChange(hnet)
+    keep = TaskRegularizer(hnet, least_change=last_layer)
+
+    def spoil():
+        steps(hnet, keep, 0, last_layer=last_layer)
+        last_layer.change.data.fill_(float("nan"))
+
+    with pytest.raises(RuntimeError, match=r"learning\(0\): its change is not finite"):
+        begin(keep, 0, spoil)
+    assert hnet.output_layer.weight.isfinite().all()
+    assert keep.old_tasks == []
+
+
+def test_a_token_that_is_no_number_makes_no_old_task():
+    hnet = Hypernetwork(module(), 2, **SMALL)
+    keep = TaskRegularizer(hnet)
+
+    def spoil():
+        steps(hnet, keep, 0)
+        hnet.task_tokens[0].data.fill_(float("nan"))
+
+    with pytest.raises(RuntimeError, match=r"learning\(0\): its token is not finite"):
+        begin(keep, 0, spoil)
+    assert keep.old_tasks == []
+
+
+def test_chunks_selected_while_a_task_is_learned_are_named():
+    hnet = Hypernetwork(module(), 2, tokens="chunk", **SMALL)
+    keep = TaskRegularizer(hnet)
+
+    def select():
+        steps(hnet, keep, 0, number=1)
+        hnet.select_chunks(0, torch.tensor([True, False, True]))
+
+    with pytest.raises(RuntimeError, match=r"learning\(0\): its chunks were selected meanwhile"):
+        begin(keep, 0, select)
+
+
+def test_what_tasks_share_and_no_penalty_holds_is_warned_of():
+    hnet = Hypernetwork(module(), 2, generate="2.*", **SMALL)
+    keep = TaskRegularizer(hnet)
+    begin(keep, 0, lambda: steps(hnet, keep, 0))
+    with pytest.warns(UserWarning, match=r"0.weight, 0.bias are shared by all tasks and learn"):
+        begin(keep, 1, lambda: steps(hnet, keep, 1))
+
+
+def test_the_state_of_a_regularizer_is_asked_for():
+    hnet = Hypernetwork(module(), 1, **SMALL)
+    with pytest.raises(ValueError, match=r"expected what TaskRegularizer.state_dict\(\) gave"):
+        TaskRegularizer(hnet).load_state_dict(hnet.state_dict())

@@ -1,6 +1,7 @@
 """The accuracy matrix `R`, the field's metrics of it, and the evaluation that knows the task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,19 @@ from hnetlib.hypernet import Hypernetwork
 EVAL_BATCH = 1000
 TASKS_AT_ONCE = 10  # evaluated together
 Network = Hypernetwork | PlainNetwork
+
+
+@contextmanager
+def in_eval_mode(network: Network) -> Iterator[None]:
+    """The network and its module evaluate; then each part is in its own mode again."""
+    parts = [*network.modules(), *network.target.modules()]
+    modes = [part.training for part in parts]
+    network.eval()
+    try:
+        yield
+    finally:
+        for part, training in zip(parts, modes, strict=True):
+            part.training = training
 
 
 @torch.no_grad()
@@ -37,15 +51,14 @@ def evaluate_task_aware(
     task-incremental scenario of arXiv 1904.07734). A hypernetwork takes that task's token, a plain
     network its head, where it has one for each task.
     """
-    network.eval()
     correct = []
-    for group in torch.arange(first, num_learned).split(at_once):
-        weights = {
-            name: value.expand(len(group), *value.shape) if name in network.shared else value
-            for name, value in network.weights_of(group).items()
-        }  # by name, each [G, *shape]
-        correct.append(_count_right(network, weights, tasks, group.tolist()))
-    network.train()
+    with in_eval_mode(network):
+        for group in torch.arange(first, num_learned).split(at_once):
+            weights = {
+                name: value.expand(len(group), *value.shape) if name in network.shared else value
+                for name, value in network.weights_of(group).items()
+            }  # by name, each [G, *shape]
+            correct.append(_count_right(network, weights, tasks, group.tolist()))
     return torch.cat(correct).double().cpu().numpy() / len(tasks.data.eval_labels)
 
 

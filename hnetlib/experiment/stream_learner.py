@@ -25,13 +25,15 @@ True
 
 import math
 from collections.abc import Iterable
+from numbers import Real
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hnetlib.checks import expect_at_least
-from hnetlib.experiment.evaluation import accuracy
+from hnetlib.checks import expect_a, expect_at_least
+from hnetlib.experiment.evaluation import accuracy, in_eval_mode
 from hnetlib.experiment.loop import DivergedError
 from hnetlib.experiment.streams import Batch, Stream
 from hnetlib.experiment.tasks import seeded_generator
@@ -56,13 +58,17 @@ def learn(
     first `most` evaluation inputs of each task. ValueError for what can't be learned so, before
     anything is; DivergedError where a loss is no finite number.
     """
+    expect_a(Stream, stream=stream)
     expect_at_least(1, steps=steps, batch_size=batch_size, most=1 if most is None else most)
     expect_at_least(1, num_tasks=stream.num_tasks)
+    expect_at_least(0, seed=seed)
+    expect_a(Real, lr=lr, beta=beta)
     if hnet.num_tasks < stream.num_tasks:
         expected = f"one with a token for each of the stream's {stream.num_tasks} tasks"
         raise ValueError(f"hnet: expected {expected}, got {hnet.num_tasks}")
     if not (lr > 0 and beta >= 0 and math.isfinite(lr) and math.isfinite(beta)):
         raise ValueError(f"expected lr above 0 and beta of at least 0, got {lr} and {beta}")
+    _check_outputs(hnet, stream)
     keep = TaskRegularizer(hnet, penalty="all")
     R = np.full((stream.num_tasks, stream.num_tasks), np.nan)
     for task in range(stream.num_tasks):
@@ -71,6 +77,20 @@ def learn(
         R[task, task] = accuracy_on(hnet, stream, task, most)
     R[-1] = [accuracy_on(hnet, stream, task, most) for task in range(stream.num_tasks)]
     return R
+
+
+@torch.no_grad()
+def _check_outputs(hnet: Hypernetwork, stream: Stream) -> None:
+    """ValueError where the module has no output for a class of some task."""
+    classes = max(stream.num_classes(task) for task in range(stream.num_tasks))
+    with in_eval_mode(hnet):
+        first = stream.eval_set(0)[0][:2]
+        outputs = hnet.run(first, task=hnet.task_tokens[0].detach())
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[1] < classes:
+        got = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ValueError(
+            f"hnet: expected a module with logits [{len(first)}, at least {classes}], got {got}"
+        )
 
 
 def learn_task(
@@ -93,7 +113,7 @@ def learn_task(
             if beta:
                 loss = loss + beta * keep.penalty()
             if not loss.isfinite():
-                raise DivergedError(f"task {task}: the loss is {float(loss)}; lower rates may help")
+                raise DivergedError(f"task {task}: the loss is {loss.item()}; lower rates may help")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -109,11 +129,9 @@ def accuracy_on(hnet: Hypernetwork, stream: Stream, task: int, most: int | None 
 
     The task is known, and so are its classes, which share the first logits.
     """
-    was_training, classes = hnet.training, stream.num_classes(task)
+    classes = stream.num_classes(task)
     inputs, labels = stream.eval_set(task)
-    hnet.eval()
-    right = accuracy(
-        lambda some: hnet.run(some, task=task)[:, :classes], inputs[:most], labels[:most]
-    )
-    hnet.train(was_training)
-    return right
+    with in_eval_mode(hnet):
+        return accuracy(
+            lambda some: hnet.run(some, task=task)[:, :classes], inputs[:most], labels[:most]
+        )

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from hnetlib.checks import expect_at_least
 from hnetlib.experiment.data import ImageData
 from hnetlib.experiment.tasks import expect_task, shuffled_batches
 
@@ -206,8 +207,14 @@ class LoaderTasks:
         self, loaders: Sequence[tuple[Iterable, Iterable]], num_classes: int | Sequence[int]
     ) -> None:
         self.loaders = list(loaders)
-        same = hasattr(num_classes, "__index__")
+        for task, pair in enumerate(self.loaders):
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                expected = "a loader to train from and one to evaluate with"
+                raise ValueError(f"task {task}: expected {expected}, got {type(pair).__name__}")
+        same = not isinstance(num_classes, Iterable)
         self.classes = [num_classes] * len(self.loaders) if same else list(num_classes)
+        for classes in self.classes:
+            expect_at_least(1, num_classes=classes)
         if len(self.classes) != len(self.loaders):
             expected = f"a number for each of the {len(self.loaders)} tasks"
             raise ValueError(f"num_classes: expected {expected}, got {len(self.classes)}")
