@@ -105,7 +105,13 @@ class Skeleton(nn.Module):
             memo.setdefault(id(parameter), values[name] if attached else own)
         for name, buffer in self.empty.named_buffers(remove_duplicate=False):
             memo.setdefault(id(buffer), values[name] if attached else values[name].clone())
-        return copy.deepcopy(self.empty, memo)
+        return copy.deepcopy(self.empty, memo | _activations(self.empty))
+
+    def __deepcopy__(self, memo: dict) -> "Skeleton":
+        memo |= _activations(self.empty)
+        memo[id(self)] = new = self.__class__.__new__(self.__class__)
+        new.__setstate__(copy.deepcopy(self.__dict__, memo))
+        return new
 
     def train(self, mode: bool = True) -> "Skeleton":
         """Reaches the module."""
@@ -161,7 +167,18 @@ def on_meta(module: nn.Module) -> nn.Module:
         empty = torch.empty_like(tensor, device="meta", requires_grad=False)
         is_parameter = isinstance(tensor, nn.Parameter)
         memo[id(tensor)] = hollow(empty, is_parameter, tensor.requires_grad)
-    return copy.deepcopy(module, memo)
+    try:
+        return copy.deepcopy(module, memo)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"target: expected a module that can be copied, but: {error}") from error
+
+
+def _activations(module: nn.Module) -> dict[int, Tensor]:
+    """Copies of what a forward left in attributes, by id: tensors in a graph can't be copied."""
+    held = [value for part in module.modules() for value in vars(part).values()]
+    held += [one for value in held if isinstance(value, list | tuple) for one in value]
+    computed = [value for value in held if isinstance(value, Tensor) and not value.is_leaf]
+    return {id(tensor): tensor.detach().clone() for tensor in computed}
 
 
 def split_buffers(module: nn.Module) -> tuple[Named, Named]:

@@ -251,3 +251,25 @@ def test_a_buffer_assigned_after_use_leaves_the_graph_as_it_was():
     weights = hnet(0)
     hnet.run_target(weights, x)
     assert torch.equal(weights["centre"], hnet(0)["centre"])
+
+
+class Remembers(nn.Module):
+    """Keeps what its forward made, as attention maps are kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = nn.Linear(4, 4), []
+
+    def forward(self, x):
+        self.last = self.layer(x)
+        self.seen.append(self.last)
+        return self.last.relu()
+
+
+def test_what_a_forward_kept_is_no_obstacle_to_a_copy():
+    hnet, x = Hypernetwork(Remembers(), 1, hnet_hidden=(8,)), torch.randn(2, 4)
+    output = hnet.run(x, task=0)
+    output.sum().backward()
+    for network in (hnet.materialize(0), copy.deepcopy(hnet).materialize(0)):
+        assert torch.equal(network(x), output)
+        assert hnet.target.last.grad_fn is not None

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+import threading
 import types
 
 import pytest
@@ -245,3 +246,10 @@ def test_starting_values_are_numbers_and_a_token_is_one():
     hnet = Hypernetwork(nn.Linear(4, 4), 1, task_token_dim=4)
     with pytest.raises(ValueError, match=r"token: expected shape \[4\], got \[2, 4\]"):
         hnet.run(torch.randn(2, 4), task=torch.randn(2, 4))
+
+
+def test_a_module_that_cannot_be_copied_is_named():
+    made = nn.Linear(4, 2)
+    made.lock = threading.Lock()
+    with pytest.raises(ValueError, match="target: expected a module that can be copied, but"):
+        Hypernetwork(made, 1)
