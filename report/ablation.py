@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from hnetlib.experiment import paths, sweep
 from hnetlib.experiment.config import Config, available_cores, make_config
 from hnetlib.experiment.files import write_json
+from report.command import in_one_line
 from report.search import Plan, Search
 from report.study import row_of
 
@@ -87,6 +88,7 @@ def planned(found: dict, steps_per_task: int) -> Iterator[tuple[str, Config]]:
             yield name, make(changes | {"beta": 0.0}, steps_per_task, pair)
 
 
+@in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Trains and records what is missing; 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

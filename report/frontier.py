@@ -46,6 +46,7 @@ from hnetlib.experiment.provenance import provenance
 from hnetlib.experiment.step import prepare_torch
 from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.hypernet import Hypernetwork
+from report.command import in_one_line
 
 LATER = 3  # tasks measured after the first
 TASKS = 100  # what `stored` is for
@@ -194,6 +195,7 @@ def accuracy(network: evaluation.Network, tasks: PermutedTasks) -> list[float]:
     return evaluation.evaluate_task_aware(network, tasks, tasks.num_tasks, 0, 1).tolist()
 
 
+@in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Measures what is not recorded yet, one row at a time; 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

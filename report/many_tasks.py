@@ -23,10 +23,12 @@ from hnetlib.experiment.config import Config, available_cores, make_config
 from hnetlib.experiment.files import write_json
 from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.provenance import provenance
+from report.command import in_one_line
 
 KNOWN_BY = ("profile", "seed", "num_tasks")
 
 
+@in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Learns, evaluates and writes the summary; 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -14,6 +14,7 @@ import sys
 from hnetlib.experiment import paths, sweep
 from hnetlib.experiment.config import make_config
 from hnetlib.experiment.files import write_json
+from report.command import in_one_line
 from report.study import row_of
 
 RUNS = [("laptop-brief", 40), ("laptop-brief", 100), ("laptop-brief", 200)]
@@ -22,6 +23,7 @@ SETTINGS = ("profile", "steps_per_task", "threads")
 EVAL_EVERY = 20  # of the tasks in between only the new one
 
 
+@in_one_line
 def main() -> int:
     """Trains and records what is missing, one run at a time; 0."""
     place = paths.reference_dir("laptop") / "pace.json"

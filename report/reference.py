@@ -36,6 +36,7 @@ from hnetlib.experiment.inference import BY_WEIGHTS
 from hnetlib.experiment.profiles import MATCHED_SIZE, PROFILES
 from hnetlib.experiment.runs import ELSEWHERE, Run
 from hnetlib.experiment.tasks import PermutedTasks
+from report.command import in_one_line
 from report.planned import ALL_STEPS, METHODS, planned
 
 LABELS = {"hnet": "with the regulariser", "hnet-beta0": "without"}
@@ -194,6 +195,7 @@ def write_summary(place: Path) -> list[dict]:
     return rows
 
 
+@in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 0, or 1 after one line where there is nothing to record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -204,12 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=available_cores(), help="at the same time")
     parser.add_argument("--untimed", action="store_true", help="the machine has other work too")
     options = parser.parse_args(arguments)
-    place = paths.reference_dir(options.profile)
-    try:
-        return make_and_summarise(options, place)
-    except (RunError, sweep.SweepError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return make_and_summarise(options, paths.reference_dir(options.profile))
 
 
 def make_and_summarise(options: argparse.Namespace, place: Path) -> int:

@@ -24,6 +24,7 @@ from hnetlib.experiment import paths, sweep
 from hnetlib.experiment.config import Config, available_cores, make_config
 from hnetlib.experiment.files import write_json
 from hnetlib.experiment.profiles import MATCHED_SIZE, WIDE, WIDE_HEADS
+from report.command import in_one_line
 
 SEQUENTIAL = {"num_tasks": 20}
 JOINT = {"num_tasks": 100, "steps_per_task": 40}
@@ -207,6 +208,7 @@ def neighbours(settings: dict) -> list[dict]:
     ]
 
 
+@in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Searches, then prints what was found; 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -25,6 +25,7 @@ from hnetlib.experiment.networks import Case, build, make_cases, make_streams, p
 from hnetlib.experiment.provenance import provenance
 from hnetlib.experiment.stream_learner import learn
 from hnetlib.experiment.streams import ShiftedTask
+from report.command import in_one_line
 
 NUM_TASKS, STEPS, BATCH_SIZE, NUM_IMAGES, HIDDEN = 5, 120, 64, 2000, [100]
 ORDER = [("lr", (3e-3, 1e-3, 1e-2)), ("beta", (0.1, 0.01, 1.0)), ("num_chunks", (20,))]
@@ -89,6 +90,7 @@ class Search:
         return metrics(learn(hnet, ShiftedTask(self.data), batch_size=BATCH_SIZE, **given))
 
 
+@in_one_line
 def main() -> int:
     """Searches, then prints what was found; 0."""
     torch.set_num_threads(1)

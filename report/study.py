@@ -20,6 +20,7 @@ from hnetlib.experiment import paths, sweep
 from hnetlib.experiment.config import Config, make_config
 from hnetlib.experiment.files import write_json
 from hnetlib.experiment.runs import Run
+from report.command import in_one_line
 
 NUM_TASKS, STEPS_PER_TASK = 20, 100  # fewer steps than the profile's: a run takes a minute
 TASKS_DRAWN = (1, 2, 4, 6, 8, 16)
@@ -84,6 +85,7 @@ def ms_per_step(run: Run) -> float:
     return 1000 * run.results["train_seconds"] / steps
 
 
+@in_one_line
 def main() -> int:
     """Trains and records what is missing, one run at a time, as steps are timed; 0."""
     place = paths.reference_dir("laptop") / "study.json"

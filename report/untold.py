@@ -13,12 +13,13 @@ import sys
 
 from hnetlib.experiment import inference, paths
 from hnetlib.experiment.data import ImageData, load_data
-from hnetlib.experiment.files import RunError, write_json
+from hnetlib.experiment.files import write_json
 from hnetlib.experiment.hnets import load_hnet
 from hnetlib.experiment.profiles import PROFILES
 from hnetlib.experiment.runs import Run
 from hnetlib.experiment.step import prepare_torch
 from hnetlib.experiment.tasks import PermutedTasks
+from report.command import in_one_line
 from report.planned import planned
 
 NUM_IMAGES = 500  # of each task, at equal distances
@@ -45,6 +46,7 @@ def rows_of(run: Run, data: ImageData, num_images: int) -> list[dict]:
     ]
 
 
+@in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 0, or 1 after one line where no run is finished."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -52,20 +54,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--num-images", type=int, default=NUM_IMAGES)
     options = parser.parse_args(arguments)
     place, rows = paths.reference_dir(options.profile) / "untold.json", []
-    try:
-        data = load_data("mnist")
-        for method, config in planned(options.profile):
-            run = Run(config, data.checksum)
-            if method != "hnet" or not run.finished:
-                continue
-            prepare_torch(config)
-            rows += rows_of(run, data, options.num_images)
-            write_json(place, rows)
-            best = max(rows, key=lambda row: (row["seed"], row["label"]))
-            print("seed {seed}: {rule}, class right {label:.2%}".format(**best), flush=True)
-    except (RunError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    data = load_data("mnist")
+    for method, config in planned(options.profile):
+        run = Run(config, data.checksum)
+        if method != "hnet" or not run.finished:
+            continue
+        prepare_torch(config)
+        rows += rows_of(run, data, options.num_images)
+        write_json(place, rows)
+        best = max(rows, key=lambda row: (row["seed"], row["label"]))
+        print("seed {seed}: {rule}, class right {label:.2%}".format(**best), flush=True)
     if not rows:
         print(f"error: no finished run of profile {options.profile} here", file=sys.stderr)
     return 0 if rows else 1

@@ -7,7 +7,17 @@ import pytest
 
 from hnetlib.experiment import data, paths
 from hnetlib.experiment.config import make_config
-from report import ablation
+from report import (
+    ablation,
+    command,
+    frontier,
+    many_tasks,
+    pace,
+    reference,
+    search,
+    study,
+    untold,
+)
 from report.search import Search
 
 PLACE = paths.reference_dir("laptop")
@@ -91,3 +101,14 @@ def test_the_readme_quotes_it(recorded):
     quoted = f"tuned, keeps {mean(ablation.TUNED):.2f} %, ours {mean('+ least change'):.2f} %"
     assert quoted in readme
     assert make_config("laptop", "mnist").steps_per_task == ablation.FEW_STEPS * 4
+
+
+@pytest.mark.parametrize("error", command.SAID)
+def test_scripts_that_train_say_what_goes_wrong_in_one_line(error, capsys):
+    def main(arguments=None):
+        raise error(f"no {arguments}")
+
+    assert command.in_one_line(main)("data") == 1
+    assert capsys.readouterr().err == "error: no data\n"
+    for script in (ablation, frontier, many_tasks, pace, reference, search, study, untold):
+        assert script.main.__wrapped__.__doc__ == script.main.__doc__
