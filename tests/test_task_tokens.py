@@ -60,8 +60,10 @@ def test_what_is_no_index_is_refused(index):
 
 
 def test_a_token_of_the_wrong_length_is_refused():
-    with pytest.raises(ValueError, match=r"expected shape \[..., 6\], got \[5\]"):
+    with pytest.raises(ValueError, match=r"expected shape \[6\], got \[5\]"):
         small()(torch.zeros(5))
+    with pytest.raises(ValueError, match=r"expected shape \[..., 6\], got \[2, 5\]"):
+        small().generate(torch.zeros(2, 5))
 
 
 def test_a_token_or_a_batch_of_tasks_is_as_each_by_itself():
