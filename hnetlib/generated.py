@@ -24,10 +24,11 @@ def split_parameters(module: nn.Module, generate: str | Sequence[str]) -> tuple[
     if not parameters:
         raise ValueError(f"target: expected a module with parameters, got {module}")
     several = [generate] if isinstance(generate, str) else generate
-    if not generate or not isinstance(several, Iterable) or not _all_text(several := [*several]):
+    patterns = [*several] if isinstance(several, Iterable) else []
+    if not generate or not patterns or not all(isinstance(one, str) for one in patterns):
         raise ValueError(f"generate: expected a pattern of names or several, got {generate!r}")
     chosen: set[tuple[str, ...]] = set()
-    for pattern in several:
+    for pattern in patterns:
         found = [n for n in parameters if any(fnmatchcase(name, pattern) for name in n)]
         moving = [names for names in found if parameters[names].requires_grad]
         if not moving:
@@ -137,10 +138,6 @@ def _reaches(value: object, own: set[int], depth: int = 0) -> bool:
     cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
     held = [getattr(item, "__self__", item) for item in (*cells, *(value.__defaults__ or ()))]
     return any(id(item) in own or _reaches(item, own, depth + 1) for item in held)
-
-
-def _all_text(values: Iterable[object]) -> bool:
-    return all(isinstance(value, str) for value in values)
 
 
 def _is_filled(cell: CellType) -> bool:

@@ -58,9 +58,8 @@ def check_selections(keep: Any, task: int, held: Sequence[int]) -> None:
 def warn_of_shared(keep: Any, task: int) -> None:
     """The penalty is of generated parameters: what tasks share besides may move under old ones."""
     hnet = keep.hnet
-    moving = [
-        n.replace("/", ".") for n, p in hnet.kept.shared.named_parameters() if p.requires_grad
-    ]
+    shared = hnet.kept.shared.by_name()
+    moving = [name for name, p in shared.items() if p.requires_grad]
     if keep.old_tasks and moving and not hnet.generator_frozen:
         warnings.warn(
             f"learning({task}): {', '.join(moving)} are shared by all tasks and learn, and nothing "

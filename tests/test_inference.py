@@ -28,6 +28,8 @@ def test_logits_of_all_tasks_are_those_of_each():
     assert logits.shape == (4, 5, 3)
     for task in range(4):
         torch.testing.assert_close(logits[task], hnet.run(images, task=task))
+    assert hnet.training  # as before
+    assert hnet.target.training
 
 
 def test_column_energy_is_the_variance_of_each_pixels_weights():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from hnetlib.experiment.evaluation import Network
+from hnetlib.experiment.evaluation import Network, in_eval_mode
 from hnetlib.experiment.streams import ImageTasks
 from hnetlib.experiment.tasks import PermutedTasks
 
@@ -121,10 +121,10 @@ def logits_of_all(
 
     `networks`: of `networks_of_all`, which takes longer than to ask them; None: generated here.
     """
-    network.eval()
     run_all = vmap(network.run_target, in_dims=(0, None))
     networks = networks_of_all(network, num_tasks) if networks is None else networks
-    return torch.cat([run_all(weights, images) for weights in networks])
+    with in_eval_mode(network):
+        return torch.cat([run_all(weights, images) for weights in networks])
 
 
 @torch.no_grad()
