@@ -177,6 +177,19 @@ class TaskTokens(nn.Module):
         self.task_tokens.append(nn.Parameter(token.to(self.chunk_tokens.detach())))
         self.kept.add_task()
 
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        """As PyTorch has it, but a state that does not fit changes nothing."""
+        tasks, before = self.num_tasks, {k: v.clone() for k, v in self.state_dict().items()}
+        try:
+            return super().load_state_dict(state_dict, *args, **kwargs)
+        except Exception:
+            for task in self.selections.among(range(tasks, self.num_tasks)):
+                self.selections.put(task, None)
+            self.task_tokens = self.task_tokens[:tasks]
+            del self.kept.tasks[tasks:]
+            super().load_state_dict(before)
+            raise
+
     def _load_from_state_dict(self, state_dict, prefix, *args):
         """Adds tasks that only the state has; those that only exist here stay as they are."""
         parts = [f"{prefix}{name}." for name in ("task_tokens", "kept.tasks")]

@@ -114,9 +114,47 @@ def test_a_state_brings_its_tasks_and_leaves_the_others(of_state, of_ours):
     assert not other(other.add_task())["1.num_batches_tracked"]
 
 
-def test_a_state_of_another_module_is_refused():
+@pytest.mark.parametrize(
+    "differing",
+    [
+        {"module": MLP((5, 6, 3))},
+        {"hnet_hidden": (8,)},
+        {"hnet_hidden": (9, 9)},
+        {"task_token_dim": 5},
+        {"num_chunks": 3},
+        {"tokens": "chunk"},
+    ],
+)
+def test_a_state_of_another_network_fails_and_changes_nothing(differing):
+    settings = {"module": MLP((4, 6, 3)), "num_chunks": 4, "hnet_hidden": (9,)}
+    hnet, another = Hypernetwork(num_tasks=2, **settings), settings | differing
+    before, tokens = copy.deepcopy(hnet.state_dict()), list(hnet.task_tokens)
+    with pytest.raises(RuntimeError, match=r"size mismatch|Missing|Unexpected"):
+        hnet.load_state_dict(Hypernetwork(num_tasks=4, **another).state_dict())
+    assert_same_state(hnet, before)
+    assert all(now is then for now, then in zip(hnet.task_tokens, tokens, strict=True))
+
+
+def test_a_state_that_fails_leaves_selections_as_they_were():
+    mine, other = (chunk_tokens(n, hidden) for n, hidden in ((2, 9), (4, 8)))
+    mine.select_chunks(0, torch.tensor([True, False, True]))
+    for task in (1, 3):
+        other.select_chunks(task, torch.tensor([True, True, False]))
+    before = copy.deepcopy(mine.state_dict())
     with pytest.raises(RuntimeError, match="size mismatch"):
-        small().load_state_dict(Hypernetwork(MLP((5, 6, 3)), 2, hnet_hidden=(9,)).state_dict())
+        mine.load_state_dict(other.state_dict())
+    assert_same_state(mine, before)
+
+
+def chunk_tokens(num_tasks, hidden):
+    settings = {"tokens": "chunk", "num_chunks": 3, "hnet_hidden": (hidden,)}
+    return Hypernetwork(nn.Linear(4, 6), num_tasks, **settings)
+
+
+def assert_same_state(hnet, before):
+    after = hnet.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
 
 
 def test_states_load_inside_another_module():
