@@ -82,7 +82,7 @@ def frontier(
     """Accuracy over parameters stored, so drawn that errors of half the size are as far apart.
 
     Names in `lines` are joined (None: where there are several points), others have a mark of their
-    own. `bound`: a name, and how many parameters nothing can go below.
+    own. `bound`: a name, and how many parameters it is.
     """
     fig, axis = plt.subplots(figsize=(7.0, 4.6))
     marks, number = cycle("sv^D*PX<>ph8d"), 0
