@@ -1,6 +1,6 @@
 """A hypernetwork: from a task token to the parameters of any `nn.Module`, chunk by chunk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
 import torch
@@ -150,6 +150,7 @@ class Hypernetwork(TaskTokens):
         the buffers at the start).
         """
         if isinstance(task, Tensor) and task.is_floating_point():
+            self._note(n for n, token in enumerate(self.task_tokens) if token is task)
             if task.shape != self.token_shape:
                 expected = list(self.token_shape)
                 raise ValueError(f"token: expected shape {expected}, got {list(task.shape)}")
@@ -162,8 +163,7 @@ class Hypernetwork(TaskTokens):
 
         Of a task with a selection: [U, N], for the chunks that have a token.
         """
-        if torch.is_grad_enabled():
-            self.tasks_run |= {task}
+        self._note([task])
         return self.unflatten(self._flat(rows, task)) | self.kept.values(task)
 
     def chunks_of(self, task: int | Tensor) -> Tensor:
@@ -172,8 +172,7 @@ class Hypernetwork(TaskTokens):
         Of a task with a selection: [U, N], of the chunks that have a token.
         """
         number = self.index_of(task)
-        if torch.is_grad_enabled():
-            self.tasks_run |= {number}
+        self._note([number])
         return self._values(self._rows(number), number)
 
     def weights_of(self, tasks: Tensor | Sequence[int]) -> dict[str, Tensor]:
@@ -184,6 +183,7 @@ class Hypernetwork(TaskTokens):
         numbers = [self.index_of(task) for task in tasks]
         if not numbers:
             raise ValueError("tasks: expected at least one, got none")
+        self._note(numbers)
         if self.selections.among(numbers):  # rows of several lengths
             rows = [self.output_layer(self.features(*self.pairs_of(n))) for n in numbers]
             flat = torch.stack([self._flat(r, n) for r, n in zip(rows, numbers, strict=True)])
@@ -195,10 +195,11 @@ class Hypernetwork(TaskTokens):
         return self.unflatten(self.flatten(rows)) | self.kept.values_of(numbers)
 
     def run_target(self, weights: dict[str, Tensor], /, *inputs: Any, **kwargs: Any) -> Any:
-        """What the module computes with these weights; what they lack is as at the start.
+        """What the module computes with these weights; its buffers change in place.
 
-        Its buffers change in place. A module that computes parts of itself again in backward
-        (`torch.utils.checkpoint`) can't be run so: `materialize(task, attached=True)` can.
+        Buffers that they lack are as at the start, shared parameters as they are. A module that
+        computes parts of itself again in backward (`torch.utils.checkpoint`) can't be run so:
+        `materialize(task, attached=True)` can.
         """
         return self.kept.run(weights, inputs, kwargs)
 
@@ -267,6 +268,11 @@ class Hypernetwork(TaskTokens):
         if chosen is None:
             return rows * self.scale + self.shift
         return torch.addcmul(self.shift[chosen], rows, self.scale[chosen])
+
+    def _note(self, tasks: Iterable[int]) -> None:
+        """That these were generated with gradients on: what was learned is among them."""
+        if torch.is_grad_enabled():
+            self.tasks_run |= frozenset(tasks)
 
     def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
         """Tensors by name, each [..., *shape], from flat generated parameters [..., P]."""

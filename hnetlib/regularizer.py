@@ -11,7 +11,7 @@ from hnetlib.checks import expect_a, expect_at_least, expect_one_of
 from hnetlib.hypernet import Hypernetwork
 from hnetlib.least_change import LeastChange
 from hnetlib.order import check_learned, check_order, check_selections, warn_of_shared
-from hnetlib.snapshots import FORMS, StoredRows, all_features, take_snapshots
+from hnetlib.snapshots import FORMS, Features, StoredRows, all_features, take_snapshots
 
 Snapshot = Literal["before_task", "at_learning"]
 Penalty = Literal["rows", "tasks", "all"]
@@ -155,18 +155,22 @@ class TaskRegularizer:
         """
         if self.task is not None:
             raise RuntimeError(f"load_state_dict: task {self.task} is being learned here")
-        if not isinstance(state, dict) or not {"old_tasks", "snapshots"} <= state.keys():
+        needed = self.state_dict().keys() - {"interrupted"}  # which older ones lack
+        if not isinstance(state, dict) or not needed <= state.keys() or state["form"] not in FORMS:
             raise ValueError("load_state_dict: expected what TaskRegularizer.state_dict() gave")
         if state["snapshot"] != self.snapshot:
             got = state["snapshot"]
             raise ValueError(f"snapshot: expected a state with {self.snapshot!r}, got {got!r}")
         if state["task"] is not None and bool(state["least_change"]) != bool(self.least_change):
             raise ValueError("least_change: expected as in the state, which is amid a task")
-        self.old_tasks, self.resumed = list(state["old_tasks"]), state["task"]
-        self.interrupted = state.get("interrupted", False)
-        self.snapshots = FORMS[state["form"]](self.hnet, **state["snapshots"])
+        interrupted, form = state.get("interrupted", False), FORMS[state["form"]]
+        if interrupted and form is Features and not self.least_change:
+            raise ValueError("least_change: expected as in the state, where a task was interrupted")
+        snapshots = form(self.hnet, **state["snapshots"])
         if state["least_change"]:
             self.least_change.load_state(state["least_change"])
+        self.snapshots, self.interrupted = snapshots, interrupted
+        self.old_tasks, self.resumed = list(state["old_tasks"]), state["task"]
 
     def _begin(self, task: int) -> None:
         hnet = self.hnet

@@ -1,7 +1,9 @@
 """All of a module but its generated parameters: computation, shared parameters, buffers."""
 
 import copy
+import pickle
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -10,6 +12,8 @@ from torch.func import functional_call
 
 from hnetlib.generated import Named, by_tensor
 from hnetlib.hollow import hollow
+
+BUFFER = "what a forward changes has to be a buffer, of which each task has its own"
 
 
 class Skeleton(nn.Module):
@@ -33,7 +37,7 @@ class Skeleton(nn.Module):
         self.tables = [
             (path, table, {name for name, tensor in table.items() if tensor is not None})
             for path, part in self.empty.named_modules()
-            for table in (part._parameters, part._buffers)
+            for table in (part._parameters, part._buffers, part._modules)
         ]
 
     def add_task(self) -> None:
@@ -61,16 +65,31 @@ class Skeleton(nn.Module):
         given = self.constants.by_name() | weights
         if any(name not in given for name in self.names):
             given = self.values() | given
-        values = {name: given[name] for name in self.names}
+        missing = [name for name in self.names if name not in given]
+        if missing:
+            raise ValueError(f"weights: expected all generated parameters, got no {missing[0]}")
+        values, frozen = {name: given[name] for name in self.names}, self._versions()
         result = functional_call(self.empty, values, inputs, kwargs, tie_weights=False)
-        self._refuse_new_tensors()
-        for name in self.buffer_names:
+        self._refuse_what_was_made()
+        for name in self.names:
             if values[name] is not given[name]:  # the module assigned it, instead of changing it
                 self._take_over(name, weights, given[name], values[name])
+        changed = [name for name, version in self._versions().items() if version != frozen[name]]
+        if changed:
+            raise RuntimeError(f"{changed[0]}: frozen, but the module changed it; {BUFFER}")
         return result
+
+    def _versions(self) -> dict[str, int]:
+        """How often each frozen parameter was changed, past `.data` aside."""
+        if torch.compiler.is_compiling():
+            return {}
+        shared = self.shared.by_name().items()
+        return {n: p._version for n, p in shared if not (p.requires_grad or p.is_inference())}
 
     def _take_over(self, name: str, weights: dict, buffer: Tensor, assigned: Tensor) -> None:
         """Puts what a module assigned in a buffer's place; the old one may be in a graph."""
+        if name not in self.buffer_names:
+            raise RuntimeError(f"{name}: a parameter, but the module assigned another; {BUFFER}")
         got = assigned if isinstance(assigned, Tensor) else None
         if got is None or (got.shape, got.dtype) != (buffer.shape, buffer.dtype):
             came = repr(assigned) if got is None else f"{list(got.shape)} of {got.dtype}"
@@ -84,10 +103,10 @@ class Skeleton(nn.Module):
         if weights.get(name) is buffer:
             weights[name] = new
 
-    def _refuse_new_tensors(self) -> None:
+    def _refuse_what_was_made(self) -> None:
         """What a forward made itself would be one for all tasks, and in no state: RuntimeError."""
         for path, table, known in self.tables:
-            made = [name for name in table if table[name] is not None and name not in known]
+            made = [name for name in table if name not in known and _has_values(table[name])]
             for name in made:
                 table[name] = None
             if made:
@@ -169,7 +188,7 @@ def on_meta(module: nn.Module) -> nn.Module:
         memo[id(tensor)] = hollow(empty, is_parameter, tensor.requires_grad)
     try:
         return copy.deepcopy(module, memo)
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError, pickle.PickleError) as error:
         raise ValueError(f"target: expected a module that can be copied, but: {error}") from error
 
 
@@ -209,6 +228,13 @@ def _places(module: nn.Module, kind: str) -> list[str]:
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
+
+
+def _has_values(made: Tensor | nn.Module | None) -> bool:
+    """Whether a tensor, or a module with any, was made."""
+    if isinstance(made, nn.Module):
+        return any(True for _ in chain(made.parameters(), made.buffers()))
+    return made is not None
 
 
 def _copied(parameter: Tensor) -> nn.Parameter:

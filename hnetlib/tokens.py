@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from hnetlib.skeleton import Skeleton
+from hnetlib.states import description, flaw_of, unchanged_if_it_fails
 
+DESCRIPTION = "module"  # the name, in a state, of what it is of
 Tokens = Literal["task", "chunk"]
 
 
@@ -165,11 +167,13 @@ class TaskTokens(nn.Module):
 
     def _hold_generator(self, hold: bool) -> None:
         """Freezes or thaws what tasks share; what was frozen in the module itself stays so."""
-        self.generator_frozen = hold
+        self.generator_frozen, of_module = hold, self.kept.shared.by_name()
+        frozen = {
+            id(p) for n, p in of_module.items() if not self.target.get_parameter(n).requires_grad
+        }
         for parameter in self.shared_parameters():
-            parameter.requires_grad_(not hold)
-        for name, parameter in self.kept.shared.by_name().items():
-            parameter.requires_grad_(not hold and self.target.get_parameter(name).requires_grad)
+            if id(parameter) not in frozen:  # some are integers, which can't learn
+                parameter.requires_grad_(not hold)
         for parameter in self.parameters():
             parameter.grad = parameter.grad if parameter.requires_grad else None
 
@@ -179,19 +183,19 @@ class TaskTokens(nn.Module):
 
     def load_state_dict(self, state_dict, *args, **kwargs):
         """As PyTorch has it, but a state that does not fit changes nothing."""
-        tasks, before = self.num_tasks, {k: v.clone() for k, v in self.state_dict().items()}
-        try:
+        with unchanged_if_it_fails(self):
             return super().load_state_dict(state_dict, *args, **kwargs)
-        except Exception:
-            for task in self.selections.among(range(tasks, self.num_tasks)):
-                self.selections.put(task, None)
-            self.task_tokens = self.task_tokens[:tasks]
-            del self.kept.tasks[tasks:]
-            super().load_state_dict(before)
-            raise
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}{DESCRIPTION}"] = description(self)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         """Adds tasks that only the state has; those that only exist here stay as they are."""
+        described = state_dict.pop(f"{prefix}{DESCRIPTION}", None)
+        flaw = None if described is None else flaw_of(described, self)
+        if flaw is not None:
+            args[-1].append(flaw)  # PyTorch's list of errors, for a RuntimeError with all of them
         parts = [f"{prefix}{name}." for name in ("task_tokens", "kept.tasks")]
         given = sum(key.startswith(parts[0]) for key in state_dict)
         for _ in range(given - self.num_tasks):

@@ -1,12 +1,9 @@
 """A hypernetwork's tasks: by index or token, one by one, frozen, brought by a state."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 from nets import small
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 from hnetlib.hypernet import Hypernetwork
@@ -94,73 +91,3 @@ def test_an_optimizer_of_a_task_has_all_but_other_tokens():
     assert left_out == ["task_tokens.0", "task_tokens.2"]
     hnet.output_layer.requires_grad_(False)
     assert len(hnet.parameters_of(1)) == len(ours) - 2
-
-
-@pytest.mark.parametrize(("of_state", "of_ours"), [(2, 3), (3, 2), (2, 0)])
-def test_a_state_brings_its_tasks_and_leaves_the_others(of_state, of_ours):
-    module = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6))
-    one, other = (Hypernetwork(module, n, hnet_hidden=(9,)) for n in (of_state, of_ours))
-    one.freeze_token(0)
-    one.run(torch.randn(8, 4), task=1)
-    before = copy.deepcopy(other)
-    other.load_state_dict(one.state_dict())
-    assert other.num_tasks == max(of_state, of_ours)
-    assert [t.requires_grad for t in other.task_tokens] == [False] + [True] * (other.num_tasks - 1)
-    for task in range(of_state):
-        for name, value in one(task).items():
-            assert torch.equal(other(task)[name], value), name
-    for task in range(of_state, of_ours):
-        assert torch.equal(other.task_tokens[task], before.task_tokens[task])
-    assert not other(other.add_task())["1.num_batches_tracked"]
-
-
-@pytest.mark.parametrize(
-    "differing",
-    [
-        {"module": MLP((5, 6, 3))},
-        {"hnet_hidden": (8,)},
-        {"hnet_hidden": (9, 9)},
-        {"task_token_dim": 5},
-        {"num_chunks": 3},
-        {"tokens": "chunk"},
-    ],
-)
-def test_a_state_of_another_network_fails_and_changes_nothing(differing):
-    settings = {"module": MLP((4, 6, 3)), "num_chunks": 4, "hnet_hidden": (9,)}
-    hnet, another = Hypernetwork(num_tasks=2, **settings), settings | differing
-    before, tokens = copy.deepcopy(hnet.state_dict()), list(hnet.task_tokens)
-    with pytest.raises(RuntimeError, match=r"size mismatch|Missing|Unexpected"):
-        hnet.load_state_dict(Hypernetwork(num_tasks=4, **another).state_dict())
-    assert_same_state(hnet, before)
-    assert all(now is then for now, then in zip(hnet.task_tokens, tokens, strict=True))
-
-
-def test_a_state_that_fails_leaves_selections_as_they_were():
-    mine, other = (chunk_tokens(n, hidden) for n, hidden in ((2, 9), (4, 8)))
-    mine.select_chunks(0, torch.tensor([True, False, True]))
-    for task in (1, 3):
-        other.select_chunks(task, torch.tensor([True, True, False]))
-    before = copy.deepcopy(mine.state_dict())
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        mine.load_state_dict(other.state_dict())
-    assert_same_state(mine, before)
-
-
-def chunk_tokens(num_tasks, hidden):
-    settings = {"tokens": "chunk", "num_chunks": 3, "hnet_hidden": (hidden,)}
-    return Hypernetwork(nn.Linear(4, 6), num_tasks, **settings)
-
-
-def assert_same_state(hnet, before):
-    after = hnet.state_dict()
-    assert after.keys() == before.keys()
-    assert all(torch.equal(after[name], before[name]) for name in before)
-
-
-def test_states_load_inside_another_module():
-    one, other = (nn.Sequential(nn.Linear(2, 2), small(n)) for n in (3, 1))
-    one[1].freeze_token(2)
-    other.load_state_dict(one.state_dict())
-    assert other[1].num_tasks == 3
-    assert torch.equal(other[1].task_tokens[2], one[1].task_tokens[2])
-    assert [token.requires_grad for token in other[1].task_tokens] == [True, True, False]

@@ -155,6 +155,22 @@ def test_who_begins_again_after_an_interruption_is_held_to_what_was_before(least
         assert float(keep.penalty().detach()) < 1e-10  # the next task starts from where it is
 
 
+def test_an_interrupted_state_of_least_change_wants_least_change_again():
+    hnet, keep = learned(least_change=True)
+
+    def stopped():
+        steps(hnet, keep, 1, last_layer=keep.least_change)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        begin(keep, 1, stopped)
+    plain = TaskRegularizer(hnet, penalty="all")  # whose output layer would learn unseen
+    for state in (keep.state_dict(), keep.state_dict() | {"form": "none"}):
+        with pytest.raises(ValueError, match="expected"):
+            plain.load_state_dict(state)
+    assert not plain.old_tasks
+
+
 def test_least_change_learns_nothing_without_its_step():
     hnet, keep = learned(least_change=True)
     with pytest.raises(RuntimeError, match="step: expected a call after each backward"):
