@@ -43,7 +43,8 @@ class Hypernetwork(TaskTokens):
     the generator itself is float64 where any of them is, else float32.
 
     `load_state_dict` takes over the tasks of the state: those missing here are added, those that
-    only exist here stay as they are. Which tokens are frozen belongs to the state.
+    only exist here stay as they are. Which tokens are frozen belongs to the state. One of another
+    module, or that fails otherwise, changes nothing.
     """
 
     shared: frozenset[str] = frozenset()  # names `weights_of` gives without a dimension of tasks

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hnetlib.checks import expect_a
 from hnetlib.hypernet import Hypernetwork
+from hnetlib.order import NotLearnedError
 
 JITTER = 1e-10  # of the mean diagonal: two chunks with the same features must not divide by 0
 SMALLEST = 1e-12  # norm of a gradient that is divided by, at least
@@ -138,14 +139,16 @@ class LeastChange:
     def write(self) -> None:
         """Moves the change into the output layer, which generates it from now on.
 
-        RuntimeError where nothing was learned by `step`, though the task was run, and where the
+        NotLearnedError where nothing was learned by `step`, though the task was run, and where the
         change is not finite: in the output layer that would be every task's.
         """
         learned = self.stepped or self.change.any()
         if self.task in self.hnet.tasks_run and not learned:
-            raise RuntimeError("step: expected a call after each backward(), got none")
+            raise NotLearnedError("step: expected a call after each backward(), got none")
         if not self.change.isfinite().all():
-            raise RuntimeError(f"learning({self.task}): its change is not finite; lower rates help")
+            raise NotLearnedError(
+                f"learning({self.task}): its change is not finite; lower rates help"
+            )
         writing = self._way_to_write(self.task)
         self.hnet.output_layer.weight.addmm_(self.change.T, writing.to(self.change.dtype))
         self.change.zero_()

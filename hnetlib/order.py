@@ -10,6 +10,10 @@ from typing import Any
 import torch
 
 
+class NotLearnedError(RuntimeError):
+    """A task was run, but nothing was learned of it, or no finite numbers were."""
+
+
 def check_order(keep: Any, task: int) -> None:
     """Wrong orders of calls: RuntimeError or ValueError."""
     if keep.task is not None:
@@ -70,24 +74,26 @@ def warn_of_shared(keep: Any, task: int) -> None:
 
 
 def check_learned(keep: Any) -> None:
-    """RuntimeError where a task was run, but its token did not learn, or to no finite numbers."""
+    """NotLearnedError where a task was run, but its token did not move, or is not finite."""
     run, task = keep.hnet.tasks_run, keep.task
     if not run:
         return  # nothing was trained here, or by tokens
     if task not in run:
-        raise RuntimeError(f"learning({task}): only {sorted(run)} were run; not learned")
+        raise NotLearnedError(f"learning({task}): only {sorted(run)} were run; not learned")
     token, before = keep.hnet.task_tokens[task], keep.token_before
     if token.shape != before.shape:
-        raise RuntimeError(
+        raise NotLearnedError(
             f"learning({task}): its chunks were selected meanwhile, so that no optimizer has its "
             "new token; select_chunks comes before learning()"
         )
     if not token.isfinite().all():
-        raise RuntimeError(f"learning({task}): its token is not finite any more; lower rates help")
+        raise NotLearnedError(
+            f"learning({task}): its token is not finite any more; lower rates help"
+        )
     # where nothing behind it is alive (one ReLU, say) its gradient is 0: no optimizer moves it
     dead = token.grad is not None and not token.grad.any()
     if torch.equal(token, before) and not dead:
-        raise RuntimeError(
+        raise NotLearnedError(
             f"learning({task}): its token did not move; an optimizer needs "
-            f"hnet.parameters_of({task})"
+            f"hnet.parameters_of({task}), and a rate that is not too small"
         )

@@ -23,8 +23,11 @@ from hnetlib.experiment.profiles import PROFILES
 from hnetlib.experiment.runs import Run
 from hnetlib.experiment.stops import stopped_by_sigterm
 from hnetlib.experiment.values import say_in_any_locale
+from hnetlib.order import NotLearnedError
 
+OURS = (DataError, RunError, DivergedError, NotLearnedError)
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # in PyTorch's RuntimeError
+NO_BETTER = "that is no better than guessing; is lr too large, or too small?"
 GUESSING = 0.15  # accuracy below which ten classes were hardly told apart
 
 
@@ -43,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with stopped_by_sigterm():
             _report(train_or_load(config))
-    except (DataError, RunError, DivergedError, OSError, ValueError, MemoryError) as error:
+    except (*OURS, OSError, ValueError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except RuntimeError as error:
@@ -65,7 +68,7 @@ def _report(run: Run) -> None:
         f"evaluated in {results['eval_seconds'] / 60:.1f} min"
     )
     if results["acc"] < GUESSING:
-        print("warning: that is no better than guessing; is lr too large?", file=sys.stderr)
+        print(f"warning: {NO_BETTER}", file=sys.stderr)
     for label, place in (("run", run.directory), ("log", run.log_dir)):
         print(f"{label}: {_short(place)}")
 

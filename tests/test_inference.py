@@ -13,6 +13,7 @@ from hnetlib.experiment.data import load_data
 from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.hnets import load_hnet
 from hnetlib.experiment.learner import train_or_load
+from hnetlib.experiment.stream_learner import accuracy_on, learn
 from hnetlib.experiment.streams import RelabelledTasks, RotatedTasks, SplitTasks
 from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.targets import MLP
@@ -55,6 +56,26 @@ def test_the_rule_by_weights_alone_finds_what_it_finds_beside_the_others(tiny):
     alone = inference.evaluate_by_weights(learner.hnet, learner.tasks, 50, 16)
     assert alone == both["light on energy"]
     assert 0 < alone.task < 1  # so few steps that some images are taken for another task's
+
+
+def test_a_task_is_asked_for_its_own_classes_alone():
+    """The outputs that it has besides were never trained, and may say anything."""
+    data = load_data("mnist5k")
+    stream = SplitTasks(data, ((0, 1), (2, 3, 4)))
+    torch.manual_seed(0)
+    module = MLP((784, 16, 10))
+    hnet = Hypernetwork(module, 2, hnet_hidden=(32,), num_chunks=4)
+    learn(hnet, stream, steps=30, batch_size=32, lr=3e-3, beta=0.1)
+    told = sum(accuracy_on(hnet, stream, task, None) for task in range(2)) / 2
+    least = min(len(stream.eval_set(task)[1]) for task in range(2))
+    found = inference.evaluate(hnet, stream, inference.RULES["confidence"], least, 16)
+    by_weights = inference.evaluate_by_weights(hnet, stream, least, 16)
+    for one in (*found.values(), by_weights):
+        assert one.told == pytest.approx(told, abs=0.02)
+        assert 0 <= one.task <= 1
+    images = stream.eval_set(0)[0][:5]
+    logits = inference.among_classes(inference.logits_of_all(hnet, images, 2), stream)
+    assert logits.isfinite().sum(-1).tolist() == [[2] * 5, [3] * 5]
 
 
 @pytest.mark.parametrize("name", inference.RULES["confidence"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import threading
 
 import numpy as np
@@ -52,6 +53,16 @@ def test_same_config_same_bytes(tiny, tmp_path, monkeypatch, penalty, snapshot):
 def test_a_shorter_run_is_the_beginning_of_a_longer_one(tiny):
     short, long = (train_or_load(tiny(num_tasks=n), progress=False) for n in (2, 4))
     assert np.array_equal(short.matrix, long.matrix[:2, :2], equal_nan=True)
+
+
+def test_a_longer_run_takes_no_checkpoint_of_another_one(tiny):
+    short, other = (train_or_load(tiny(num_tasks=2, seed=seed), progress=False) for seed in (0, 7))
+    shutil.copy(other.directory / "checkpoint.pt", short.directory / "checkpoint.pt")
+    long = train_or_load(tiny(num_tasks=4), progress=False)
+    assert np.array_equal(short.matrix, long.matrix[:2, :2], equal_nan=True)
+    (short.directory / "checkpoint.pt").unlink()
+    torch.save({"something": "else"}, short.directory / "checkpoint.pt")
+    assert train_or_load(tiny(num_tasks=3), progress=False).results
 
 
 def test_another_seed_gives_other_numbers(tiny):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from hnetlib.experiment.loop import DivergedError
 from hnetlib.experiment.stream_learner import learn
@@ -59,8 +60,8 @@ def test_labels_of_any_whole_kind_are_learned_and_what_diverges_is_no_result():
 @pytest.mark.parametrize(
     ("module", "stream", "line"),
     [
-        (nn.Linear(4, 1), None, r"logits \[2, at least 2\], got \[2, 1\]"),
-        (nn.LSTM(4, 2), None, r"logits \[2, at least 2\], got tuple"),
+        (nn.Linear(4, 1), None, r"logits \[2, at least 2\] for task 0, got \[2, 1\]"),
+        (nn.LSTM(4, 2), None, r"logits \[2, at least 2\] for task 0, got tuple"),
         (nn.Linear(4, 2), [1], "stream: expected Stream, got list"),
     ],
 )
@@ -89,3 +90,27 @@ def test_loaders_come_in_pairs_and_classes_are_whole():
         LoaderTasks([loader], 2)
     with pytest.raises(ValueError, match="num_classes: expected a whole number of at least 1"):
         LoaderTasks([(loader, loader)], [2.0])
+
+
+def _pairs(width=4, labels=(0, 1), batch_size=4):
+    data = TensorDataset(torch.randn(len(labels), width), torch.tensor(labels, dtype=torch.long))
+    return DataLoader(data, batch_size)
+
+
+@pytest.mark.parametrize(
+    ("second", "line"),
+    [
+        ((_pairs(batch_size=8), _pairs()), "batch_size: expected 8, as the loader of task 1 has"),
+        ((_pairs(), _pairs(labels=())), "task 1: expected batches to evaluate with, got none"),
+        ((_pairs(), _pairs(labels=(0, 5))), "task 1: expected labels from 0 to 1, got 5"),
+        ((_pairs(), _pairs(width=3)), r"task 1: the module can't compute inputs \[2, 3\]"),
+        ((_pairs(), [(torch.zeros(0, 4), torch.zeros(0).long())]), "task 1: .* inputs to evaluate"),
+    ],
+)
+def test_what_a_later_task_lacks_is_said_before_the_first_is_learned(second, line):
+    stream = LoaderTasks([(_pairs(), _pairs()), second], 2)
+    hnet = Hypernetwork(nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)), 2)
+    before = {name: value.clone() for name, value in hnet.state_dict().items()}
+    with pytest.raises(ValueError, match=line):
+        learn(hnet, stream, steps=1, batch_size=4, lr=1e-2, beta=0.1)
+    assert all(torch.equal(value, before[name]) for name, value in hnet.state_dict().items())

@@ -163,6 +163,17 @@ def test_a_place_keeps_the_tasks_of_one_setting_and_takes_more_of_them(carried, 
         apart.learn_apart(carried(steps_per_task=11, seed=5), tmp_path)
 
 
+def test_tasks_that_another_generator_taught_are_not_mixed_in(carried, tmp_path):
+    apart.learn_apart(carried(steps_per_task=10), tmp_path)
+    (tmp_path / "taught.pt").unlink()  # as one does who wants to begin anew
+    with pytest.raises(ValueError, match=r"task-1\.pt to be of the settings and the generator in"):
+        apart.learn_apart(carried(steps_per_task=10, seed=5), tmp_path)
+    again = apart.learn_apart(carried(steps_per_task=10), tmp_path / "other")
+    (tmp_path / "other" / "taught.pt").unlink()
+    same = apart.learn_apart(carried(steps_per_task=10), tmp_path / "other")
+    assert same.accuracies == again.accuracies
+
+
 def test_the_trained_one_is_kept_in_half_precision(carried, tmp_path, monkeypatch):
     run = train_or_load(carried(), progress=False)
     hnet = load_hnet(run)

@@ -4,11 +4,12 @@ Where the generator is frozen (`generator_tasks`), a task reads what is frozen a
 streams, which depend on the seed and on it alone. So each task's tokens are a file of their own:
 
     <place>/taught.pt     the network once the generator is frozen, without later tasks' tokens
-    <place>/task-17.pt    tokens, selection and accuracy of a task
+    <place>/task-17.pt    tokens, selection and accuracy of a task, and a digest of what taught it
 
 What is there is not made again, so what was stopped goes on with the same call.
 """
 
+import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -46,9 +47,13 @@ def learn_apart(
         )
     place = place.resolve()  # a worker may have begun elsewhere
     place.mkdir(parents=True, exist_ok=True)
-    taught(config, place)
-    later = range(config.generator_tasks, config.num_tasks)
-    left = [task for task in later if not (place / f"task-{task}.pt").exists()]
+    learner, left = taught(config, place), []
+    for task in range(config.generator_tasks, config.num_tasks):
+        path = place / f"task-{task}.pt"
+        if not path.exists():
+            left.append(task)
+        else:
+            learned_task(path, learner)  # before anything else is learned
     jobs = [left[first : first + TASKS_A_JOB] for first in range(0, len(left), TASKS_A_JOB)]
     landed = sweep.outcomes(
         partial(learn_some, config, place),
@@ -74,7 +79,7 @@ def taught(config: Config, place: Path) -> Learner:
             kept = {"network": few.network.state_dict(), "settings": settings_of(config)}
             write_tensors(place / "taught.pt", kept)
     kept = read_tensors(place / "taught.pt", config.device)
-    theirs, mine = kept["settings"], settings_of(config)
+    theirs, mine = kept.get("settings", {}), settings_of(config)
     if theirs != mine:
         other = [name for name, value in mine.items() if theirs.get(name) != value]
         raise ValueError(
@@ -82,6 +87,25 @@ def taught(config: Config, place: Path) -> Learner:
         )
     learner.network.load_state_dict(kept["network"])
     return learner
+
+
+def taught_by(learner: Learner) -> str:
+    """A digest of the settings and the frozen generator, which every task's file is of."""
+    digest = hashlib.sha256(repr(settings_of(learner.config)).encode())
+    for parameter in learner.hnet.shared_parameters():
+        digest.update(parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def learned_task(path: Path, learner: Learner) -> dict:
+    """What a task's file has; ValueError where another generator taught it."""
+    kept = read_tensors(path, learner.config.device)
+    if kept.get("taught_by") != taught_by(learner):
+        raise ValueError(
+            f"place: expected {path.name} to be of the settings and the generator in taught.pt, "
+            f"got others; without it the task is learned again: {path}"
+        )
+    return kept
 
 
 def settings_of(config: Config) -> dict:
@@ -96,7 +120,7 @@ def learn_some(config: Config, place: Path, tasks: Iterable[int]) -> float:
     for task in tasks:
         path = place / f"task-{task}.pt"
         if path.exists():
-            accuracies.append(read_tensors(path)["accuracy"])
+            accuracies.append(learned_task(path, learner)["accuracy"])
             continue
         start = time.perf_counter()
         learner.learn_task(task)
@@ -104,7 +128,8 @@ def learn_some(config: Config, place: Path, tasks: Iterable[int]) -> float:
         right = evaluation.evaluate_task_aware(hnet, learner.tasks, task + 1, task, 1)
         kept = {"tokens": hnet.task_tokens[task].detach(), "chosen": hnet.selections.of(task)}
         accuracies.append(float(right[0]))
-        write_tensors(path, kept | {"accuracy": accuracies[-1], "seconds": seconds})
+        kept |= {"accuracy": accuracies[-1], "seconds": seconds, "taught_by": taught_by(learner)}
+        write_tensors(path, kept)
     return sum(accuracies) / len(accuracies)
 
 
@@ -114,7 +139,7 @@ def gathered(config: Config, place: Path) -> Learner:
     hnet = learner.hnet
     learner.accuracies = {}
     for task in range(config.generator_tasks, config.num_tasks):
-        kept = read_tensors(place / f"task-{task}.pt", config.device)
+        kept = learned_task(place / f"task-{task}.pt", learner)
         if kept["chosen"] is not None:
             hnet.select_chunks(task, kept["chosen"])
         with torch.no_grad():

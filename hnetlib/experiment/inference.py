@@ -30,7 +30,7 @@ class Said:
     """What there is to rank T tasks by, for images [B, D] of one task."""
 
     images: Tensor  # [B, D]
-    logits: Tensor  # [T, B, classes]: of each task's network
+    logits: Tensor  # [T, B, classes]: of each task's network, -inf for classes it lacks
     none: Tensor | None  # [T, B]: their logit that an image is of no class, where they have one
     energy: Tensor  # [T, D]: of each task's weights, see `column_energy`
     means: Tensor  # [T, D]: mean training image of each task
@@ -47,8 +47,7 @@ def max_probability(said: Said) -> Tensor:
 
 def low_entropy(said: Said) -> Tensor:
     """The negative entropy of the classes' probabilities (as in von Oswald et al., 1906.00695)."""
-    log_p = said.logits.log_softmax(-1)
-    return (log_p.exp() * log_p).sum(-1)
+    return -torch.special.entr(said.logits.softmax(-1)).sum(-1)
 
 
 def max_logit(said: Said) -> Tensor:
@@ -188,7 +187,7 @@ def evaluate_by_weights(network: Network, tasks: Tasks, num_images: int, batch: 
         asked = torch.cat([scores.argmax(0), torch.tensor([task])]).unique()  # [A]
         logits = logits_of_all(network, images, len(asked), [network.weights_of(asked)])
         right = torch.zeros(scores.shape, dtype=torch.bool)
-        right[asked] = logits[..., : tasks.data.num_classes].argmax(-1) == labels
+        right[asked] = among_classes(logits, tasks, asked).argmax(-1) == labels
         rows.append(_row(scores, right, task, batch))
     return Found(*torch.tensor(rows).mean(0).tolist())
 
@@ -211,7 +210,16 @@ def _said_of_each(network: Network, tasks: Tasks, num_images: int) -> Iterator[t
         images, labels = _images_of(tasks, task, num_images)
         logits = logits_of_all(network, images, tasks.num_tasks, networks)
         none = logits[..., classes] if logits.shape[-1] > classes else None
-        yield Said(images, logits[..., :classes], none, energy, means), labels
+        yield Said(images, among_classes(logits, tasks), none, energy, means), labels
+
+
+def among_classes(logits: Tensor, tasks: Tasks, asked: Iterable[int] | None = None) -> Tensor:
+    """Logits [T, B, classes] of each of those tasks (None: all): -inf for classes it lacks."""
+    asked = range(tasks.num_tasks) if asked is None else asked
+    own = torch.tensor([tasks.num_classes(int(task)) for task in asked], device=logits.device)
+    logits = logits[..., : tasks.data.num_classes]
+    lacks = torch.arange(logits.shape[-1], device=logits.device) >= own[:, None]  # [T, classes]
+    return logits.masked_fill(lacks[:, None], -torch.inf)
 
 
 def _images_of(tasks: Tasks, task: int, num_images: int) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Where data sets, runs and logs live on disk.
 
 Each place has a default inside the project and an environment variable that moves it:
-`HNETLIB_DATA`, `HNETLIB_RUNS`, `HNETLIB_LOGS`.
+`HNETLIB_DATA`, `HNETLIB_RUNS`, `HNETLIB_LOGS`; ValueError for one that names no place.
 """
 
 import os
@@ -43,4 +43,9 @@ def reference_logs_dir() -> Path:
 
 def _place(variable: str, default: str) -> Path:
     chosen = os.environ.get(variable)
-    return Path(chosen).expanduser().resolve() if chosen else project_root() / default
+    if not chosen:
+        return project_root() / default
+    try:
+        return Path(chosen).expanduser().resolve()
+    except (RuntimeError, OSError, ValueError) as error:  # no such user, a loop of links
+        raise ValueError(f"{variable}: expected a directory, got {chosen!r}: {error}") from error

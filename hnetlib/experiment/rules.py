@@ -15,6 +15,7 @@ from hnetlib.experiment.profiles import methods
 from hnetlib.experiment.values import is_number, is_whole
 from hnetlib.targets import MLP
 
+LARGEST, LARGEST_RATE = 1e30, 1e36  # far above any use, and float32 has them
 LARGEST_SEED = 2**63 - 1  # what PyTorch's generators take
 MOST_TASKS = 10_000  # the accuracy matrix alone then takes 0.8 GB
 FROM_0 = ("seed", "permutation_seed", "generator_tasks", "pixels_with_token")
@@ -57,6 +58,11 @@ def _numbers(config: Any) -> Iterator[Rule]:
         yield name, is_number(value) and value > 0, "a number above 0"
     for name in AT_LEAST_0:
         yield name, is_number(getattr(config, name), 0), "a number of at least 0"
+    for name in (*ABOVE_0, *AT_LEAST_0):
+        yield name, getattr(config, name) <= LARGEST, f"at most {LARGEST:g}"
+    for name in ("head_lr_factor", "token_lr_factor"):
+        product = config.lr * getattr(config, name)
+        yield name, product <= LARGEST_RATE, f"at most {LARGEST_RATE:g} times 1 / lr"
     smooth = is_number(config.label_smoothing, 0) and config.label_smoothing < 1
     yield "label_smoothing", smooth, "a number from 0 to below 1"
     hidden = config.hnet_hidden

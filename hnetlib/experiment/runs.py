@@ -157,6 +157,8 @@ class Run:
                 continue
             with suppress(RunError):
                 state = read_tensors(place / CHECKPOINT, device)
+                if state.get("run") != place.name.rpartition("-")[2]:
+                    continue  # put there from another run
                 if longest is None or state["num_learned"] > longest["num_learned"]:
                     longest = state
         return longest

@@ -68,7 +68,9 @@ def learn(
         raise ValueError(f"hnet: expected {expected}, got {hnet.num_tasks}")
     if not (lr > 0 and beta >= 0 and math.isfinite(lr) and math.isfinite(beta)):
         raise ValueError(f"expected lr above 0 and beta of at least 0, got {lr} and {beta}")
-    _check_outputs(hnet, stream)
+    for task in range(stream.num_tasks):  # draws nothing yet
+        stream.train_batches(task, batch_size, steps, seeded_generator(seed, task))
+        _check_task(hnet, stream, task)
     keep = TaskRegularizer(hnet, penalty="all")
     R = np.full((stream.num_tasks, stream.num_tasks), np.nan)
     for task in range(stream.num_tasks):
@@ -80,16 +82,23 @@ def learn(
 
 
 @torch.no_grad()
-def _check_outputs(hnet: Hypernetwork, stream: Stream) -> None:
-    """ValueError where the module has no output for a class of some task."""
-    classes = max(stream.num_classes(task) for task in range(stream.num_tasks))
-    with in_eval_mode(hnet):
-        first = stream.eval_set(0)[0][:2]
-        outputs = hnet.run(first, task=hnet.task_tokens[0].detach())
+def _check_task(hnet: Hypernetwork, stream: Stream, task: int) -> None:
+    """ValueError where a task can't be evaluated, or the module has no output for a class."""
+    classes, (inputs, labels) = stream.num_classes(task), stream.eval_set(task)
+    if not len(labels):
+        raise ValueError(f"task {task}: expected inputs to evaluate with, got none")
+    weights = {name: value.clone() for name, value in hnet(task).items()}  # buffers stay
+    try:
+        with in_eval_mode(hnet):
+            outputs = hnet.run_target(weights, inputs[:2])
+    except RuntimeError as error:
+        got = f"{list(inputs[:2].shape)} of {inputs.dtype}"
+        raise ValueError(f"task {task}: the module can't compute inputs {got}: {error}") from error
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[1] < classes:
         got = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ValueError(
-            f"hnet: expected a module with logits [{len(first)}, at least {classes}], got {got}"
+            f"hnet: expected a module with logits [{len(inputs[:2])}, at least {classes}] for task "
+            f"{task}, got {got}"
         )
 
 

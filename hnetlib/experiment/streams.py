@@ -3,6 +3,7 @@
 `Stream` is all that a sequence of classification tasks has to offer; `PermutedTasks` is one, too.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -232,7 +233,7 @@ class LoaderTasks:
     def train_batches(
         self, task: int, batch_size: int, steps: int, generator: Generator
     ) -> Iterator[Batch]:
-        """`steps` batches, going through the loader as often as it takes."""
+        """`steps` batches, going through the loader as often as it takes; ValueError right away."""
         expect_task(self, task)
         loader = self.loaders[task][0]
         own = getattr(loader, "batch_size", None) or batch_size
@@ -240,12 +241,9 @@ class LoaderTasks:
             raise ValueError(
                 f"batch_size: expected {own}, as the loader of task {task} has it, got {batch_size}"
             )
-        while steps > 0:
-            for batch in _one_pass(loader, task, generator):
-                yield self._checked(batch, task)
-                steps -= 1
-                if steps == 0:
-                    return
+        passes = (_one_pass(loader, task, generator) for _ in itertools.count())
+        batches = itertools.islice(itertools.chain.from_iterable(passes), steps)
+        return (self._checked(batch, task) for batch in batches)
 
     def eval_set(self, task: int) -> Batch:
         """All that the evaluation loader gives: inputs [M, ...], labels [M]."""
