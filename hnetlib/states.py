@@ -19,7 +19,7 @@ def description(hnet: Any) -> Tensor:
         "cut": [type(hnet.chunks).__name__, getattr(hnet.chunks, "groups", None)],
         "layers": [type(layer).__name__ for layer in hnet.body],
     }
-    return torch.tensor(list(json.dumps(said).encode()), dtype=torch.uint8)
+    return torch.tensor(list(json.dumps(said).encode()), dtype=torch.uint8, device="cpu")
 
 
 def flaw_of(described: Tensor, hnet: Any) -> str | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hnetlib.skeleton import Skeleton
 from hnetlib.states import description, flaw_of, unchanged_if_it_fails
 
-DESCRIPTION = "module"  # the name, in a state, of what it is of
+DESCRIPTION = "description"  # in a state: of which module it is
 Tokens = Literal["task", "chunk"]
 
 

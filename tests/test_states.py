@@ -137,7 +137,7 @@ def test_a_state_without_a_description_loads_by_its_shapes():
     """Those written before there was one."""
     one, other = (Hypernetwork(nn.Linear(4, 3), 1, **SIZES) for _ in range(2))
     state = one.state_dict()
-    del state["module"]
+    del state["description"]
     other.load_state_dict(state)
     assert torch.equal(other(0)["weight"], one(0)["weight"])
 
