@@ -58,7 +58,7 @@ NAMES := $(NOTEBOOKS:notebooks/%.ipynb=%)
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## "; print "Goals:" } \
-	  /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 } \
+	  /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 } \
 	  /^#: / { options = options "  " substr($$0, 4) "\n" } \
 	  END { printf "Options:\n%s", options }' Makefile
 #: PROFILE=laptop       size of the runs: smoke (four minutes), laptop, ... (see hnetlib/experiment/profiles.py)

@@ -199,6 +199,6 @@ def _place(layout: Sequence[Piece], name: str, dim: int) -> tuple[int, int]:
                 raise ValueError(f"cut: {name} has {dims} dimensions, so none that is {dim}")
             if piece.shape.numel() == 0:
                 raise ValueError(f"cut: {name} is empty")
-            return position, dim % dims
+            return position, int(dim) % dims
     every = ", ".join(piece.names[0] for piece in layout)
     raise ValueError(f"cut: expected names of generated parameters ({every}), got {name!r}")

@@ -68,23 +68,34 @@ class Skeleton(nn.Module):
         missing = [name for name in self.names if name not in given]
         if missing:
             raise ValueError(f"weights: expected all generated parameters, got no {missing[0]}")
-        values, frozen = {name: given[name] for name in self.names}, self._versions()
+        values, before = {name: given[name] for name in self.names}, self._marks()
         result = functional_call(self.empty, values, inputs, kwargs, tie_weights=False)
         self._refuse_what_was_made()
         for name in self.names:
             if values[name] is not given[name]:  # the module assigned it, instead of changing it
                 self._take_over(name, weights, given[name], values[name])
-        changed = [name for name, version in self._versions().items() if version != frozen[name]]
-        if changed:
-            raise RuntimeError(f"{changed[0]}: frozen, but the module changed it; {BUFFER}")
+        for key, mark in self._marks().items():
+            if mark != before[key]:
+                self._refuse_a_change(key, *before[key])
         return result
 
-    def _versions(self) -> dict[str, int]:
-        """How often each frozen parameter was changed, past `.data` aside."""
+    def _marks(self) -> dict[str, tuple[bool, int]]:
+        """Of each shared parameter: whether it learns, and how often it was changed if not."""
         if torch.compiler.is_compiling():
             return {}
-        shared = self.shared.by_name().items()
-        return {n: p._version for n, p in shared if not (p.requires_grad or p.is_inference())}
+        shared = self.shared._parameters.items()  # at each step: attributes would take longer
+        return {
+            key: (p.requires_grad, 0 if p.requires_grad or p.is_inference() else p._version)
+            for key, p in shared
+        }
+
+    def _refuse_a_change(self, key: str, learned: bool, version: int) -> None:
+        """RuntimeError for what a forward did to a parameter that all tasks share."""
+        parameter, name = self.shared._parameters[key], self.shared.names_of(key)[0]
+        if parameter.requires_grad != learned:
+            parameter.requires_grad_(learned)
+            raise RuntimeError(f"{name}: the module changed its requires_grad, for all tasks")
+        raise RuntimeError(f"{name}: frozen, but the module changed it, for all tasks; {BUFFER}")
 
     def _take_over(self, name: str, weights: dict, buffer: Tensor, assigned: Tensor) -> None:
         """Puts what a module assigned in a buffer's place; the old one may be in a graph."""
@@ -167,6 +178,10 @@ class NamedTensors(nn.Module):
     def by_name(self) -> dict[str, Tensor]:
         """Each tensor by each of its names."""
         return {name: getattr(self, key) for key, names in self._names.items() for name in names}
+
+    def names_of(self, key: str) -> tuple[str, ...]:
+        """In the other module, of what is registered here under `key`."""
+        return self._names[key]
 
     def replace(self, buffer: Tensor, new: Tensor) -> None:
         """Another buffer in the place of this one, if it is one of these."""

@@ -10,38 +10,48 @@ from torch import Tensor, nn
 
 
 def description(hnet: Any) -> Tensor:
-    """What no tensor of a state says, as bytes [n]: names, how they are cut, which activation.
+    """What no tensor of a state says, as numbers of bytes [n]: names, sizes, cut, activation.
 
     Rows have no names: without this, a module with its layers in another order would fit.
     """
     said = {
         "generated": [f"{' = '.join(p.names)} {list(p.shape)}" for p in hnet.layout],
         "cut": [type(hnet.chunks).__name__, getattr(hnet.chunks, "groups", None)],
-        "layers": [type(layer).__name__ for layer in hnet.body],
+        "chunks": [hnet.num_chunks, hnet.chunk_size],
+        "tokens": [hnet.tokens, hnet.task_token_dim, hnet.chunk_tokens.shape[1]],
+        "layers": [_said(layer) for layer in hnet.body],
     }
-    return torch.tensor(list(json.dumps(said).encode()), dtype=torch.uint8, device="cpu")
+    text = json.dumps(said, default=lambda value: type(value).__name__)
+    return torch.tensor(list(text.encode()), dtype=torch.int32, device="cpu")  # means of it fit
 
 
-def flaw_of(described: Tensor, hnet: Any) -> str | None:
-    """What a description (of any dtype) says that is not so here, as one line; None: nothing."""
+def expect_a_state_of(hnet: Any, described: Tensor) -> None:
+    """RuntimeError where a description (of any dtype) says what is not so of this one."""
     mine, theirs = _read(description(hnet)), _read(described)
+    if theirs is None:
+        raise RuntimeError("load_state_dict: expected a state with a description as it was written")
     for what, here in mine.items():
         there = theirs.get(what)
         if there == here:
             continue
         pairs = zip(here, there, strict=False) if isinstance(there, list) else ()
         one, other = next((pair for pair in pairs if pair[0] != pair[1]), (here, there))
-        return f"{what}: expected a state with {one}, got {other}"
-    return None
+        raise RuntimeError(f"load_state_dict: {what}: expected a state with {one}, got {other}")
 
 
-def _read(described: Tensor) -> dict:
-    """As `description` wrote it; empty for what is no such thing, as means of several."""
+def _said(layer: nn.Module) -> str:
+    if isinstance(layer, nn.Linear):
+        return f"Linear of {layer.in_features} to {layer.out_features}"
+    return type(layer).__name__
+
+
+def _read(described: Tensor) -> dict | None:
+    """As `description` wrote it; None for what is no such thing."""
     try:
         said = json.loads(bytes(described.round().to(torch.uint8).tolist()))
     except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
+        return None
+    return said if isinstance(said, dict) else None
 
 
 @contextmanager
@@ -56,7 +66,7 @@ def unchanged_if_it_fails(module: nn.Module) -> Iterator[None]:
     ]
     try:
         yield
-    except Exception:
+    except BaseException:
         for part, had in parts:
             vars(part).clear()
             vars(part).update(had)

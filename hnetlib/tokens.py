@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hnetlib.skeleton import Skeleton
-from hnetlib.states import description, flaw_of, unchanged_if_it_fails
+from hnetlib.states import description, expect_a_state_of, unchanged_if_it_fails
 
 DESCRIPTION = "description"  # in a state: of which module it is
 Tokens = Literal["task", "chunk"]
@@ -193,9 +193,8 @@ class TaskTokens(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, *args):
         """Adds tasks that only the state has; those that only exist here stay as they are."""
         described = state_dict.pop(f"{prefix}{DESCRIPTION}", None)
-        flaw = None if described is None else flaw_of(described, self)
-        if flaw is not None:
-            args[-1].append(flaw)  # PyTorch's list of errors, for a RuntimeError with all of them
+        if described is not None:  # an older state has none
+            expect_a_state_of(self, described)
         parts = [f"{prefix}{name}." for name in ("task_tokens", "kept.tasks")]
         given = sum(key.startswith(parts[0]) for key in state_dict)
         for _ in range(given - self.num_tasks):

@@ -5,14 +5,17 @@ from collections.abc import Callable
 from functools import wraps
 
 from hnetlib.experiment.files import RunError
+from hnetlib.experiment.loop import DivergedError
 from hnetlib.experiment.mnist_files import DataError
 from hnetlib.experiment.workers import SweepError
+from hnetlib.order import NotLearnedError
 
-SAID = (DataError, RunError, SweepError, OSError)  # each is one line
+OURS = (DataError, RunError, SweepError, DivergedError, NotLearnedError)
+SAID = (*OURS, OSError, ValueError)  # each is one line
 
 
 def in_one_line(main: Callable[..., int]) -> Callable[..., int]:
-    """The same command, for which missing data, runs that fail and full disks are no traceback."""
+    """The same command, where wrong settings, missing data and full disks end in a line."""
 
     @wraps(main)
     def command(*arguments) -> int:

@@ -38,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=available_cores())
     parser.add_argument("--scheduler", help="of a Dask cluster that shares HNETLIB_RUNS")
     options = parser.parse_args(arguments)
+    if options.num_tasks < 2:
+        raise ValueError(f"num-tasks: expected at least 2, got {options.num_tasks}")
     config = make_config(
         options.profile,
         "mnist",

@@ -9,6 +9,7 @@ a row for each seed and rule.
 """
 
 import argparse
+import json
 import sys
 
 from hnetlib.experiment import inference, paths
@@ -23,6 +24,7 @@ from report.command import in_one_line
 from report.planned import planned
 
 NUM_IMAGES = 500  # of each task, at equal distances
+KNOWN_BY = ("seed", "num_tasks")  # rows of others stay
 
 
 def rows_of(run: Run, data: ImageData, num_images: int) -> list[dict]:
@@ -53,20 +55,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="laptop", choices=list(PROFILES))
     parser.add_argument("--num-images", type=int, default=NUM_IMAGES)
     options = parser.parse_args(arguments)
-    place, rows = paths.reference_dir(options.profile) / "untold.json", []
+    place, found = paths.reference_dir(options.profile) / "untold.json", 0
+    rows = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else []
     data = load_data("mnist")
     for method, config in planned(options.profile):
         run = Run(config, data.checksum)
         if method != "hnet" or not run.finished:
             continue
         prepare_torch(config)
-        rows += rows_of(run, data, options.num_images)
-        write_json(place, rows)
-        best = max(rows, key=lambda row: (row["seed"], row["label"]))
+        mine = rows_of(run, data, options.num_images)
+        same = [mine[0][name] for name in KNOWN_BY]
+        rows = [row for row in rows if [row[name] for name in KNOWN_BY] != same] + mine
+        write_json(place, sorted(rows, key=lambda row: [row[name] for name in KNOWN_BY]))
+        best, found = max(mine, key=lambda row: row["label"]), found + 1
         print("seed {seed}: {rule}, class right {label:.2%}".format(**best), flush=True)
-    if not rows:
+    if not found:
         print(f"error: no finished run of profile {options.profile} here", file=sys.stderr)
-    return 0 if rows else 1
+    return 0 if found else 1
 
 
 if __name__ == "__main__":

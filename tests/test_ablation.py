@@ -7,6 +7,11 @@ import pytest
 
 from hnetlib.experiment import data, paths
 from hnetlib.experiment.config import make_config
+from hnetlib.experiment.files import RunError
+from hnetlib.experiment.loop import DivergedError
+from hnetlib.experiment.mnist_files import DataError
+from hnetlib.experiment.workers import SweepError
+from hnetlib.order import NotLearnedError
 from report import (
     ablation,
     command,
@@ -103,7 +108,10 @@ def test_the_readme_quotes_it(recorded):
     assert make_config("laptop", "mnist").steps_per_task == ablation.FEW_STEPS * 4
 
 
-@pytest.mark.parametrize("error", command.SAID)
+SAID = (DataError, RunError, SweepError, DivergedError, NotLearnedError, OSError, ValueError)
+
+
+@pytest.mark.parametrize("error", SAID)
 def test_scripts_that_train_say_what_goes_wrong_in_one_line(error, capsys):
     def main(arguments=None):
         raise error(f"no {arguments}")

@@ -66,11 +66,35 @@ class MakesAnActivation(MakesALayer):
         return self.second(self.first(x))
 
 
+class Thaws(nn.Module):
+    """And freezes again, as schedules of fine-tuning do."""
+
+    def __init__(self, frozen):
+        super().__init__()
+        self.first = nn.Linear(4, 3)
+        self.second = nn.Linear(3, 3).requires_grad_(not frozen)
+        self.frozen = frozen
+
+    def forward(self, x):
+        if self.training:
+            self.second.requires_grad_(self.frozen)
+        return self.second(self.first(x))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_what_tasks_share_is_not_frozen_or_thawed_by_one(frozen):
+    hnet = Hypernetwork(Thaws(frozen), 2, generate="first.*", **SMALL)
+    with pytest.raises(RuntimeError, match=r"second.weight: the module changed its requires_grad"):
+        hnet.run(X, task=0)
+    weight = hnet.kept.shared.by_name()["second.weight"]
+    assert weight.requires_grad == (not frozen)
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [
         (AssignsItsParameter, "code: a parameter, but the module assigned another; .* a buffer"),
-        (ChangesWhatIsFrozen, "teacher.weight: frozen, but the module changed it; .* a buffer"),
+        (ChangesWhatIsFrozen, "teacher.weight: frozen, but the module changed it, .* a buffer"),
         (MakesALayer, "second: the module made it in its forward"),
     ],
 )

@@ -58,6 +58,8 @@ def test_an_edit_changes_the_runs_of_those_methods_that_compute_with_it(package)
     assert changed(package, "experiment/learner.py", edit) == {*methods()}
     for harmless in ("profiles", "rules", "runs", "tracking", "streams", "one_more"):
         assert not changed(package, f"experiment/{harmless}.py", edit)
+    for harmless in ("hollow", "order", "states"):
+        assert not changed(package, f"{harmless}.py", edit)
     whole = identity.package_hash()
     changed(package, "experiment/one_more.py", edit)
     assert identity.package_hash() != whole

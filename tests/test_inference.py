@@ -152,6 +152,10 @@ def test_recorded_runs_say_what_chapter_10_tabulates(tiny, monkeypatch, tmp_path
     assert untold.main(asked) == 0
     rows = json.loads((tmp_path / "tokens-small" / "untold.json").read_text())
     assert [row["rule"] for row in rows] == list(ALL)
+    other = [row | {"seed": 1} for row in rows]  # a seed whose run is on another machine
+    (tmp_path / "tokens-small" / "untold.json").write_text(json.dumps(other + rows))
+    assert untold.main(asked) == 0
+    assert json.loads((tmp_path / "tokens-small" / "untold.json").read_text()) == rows + other
     assert {"seed", "asked", "task", "label", "batch", "told", "commit"} <= rows[0].keys()
 
 

@@ -113,7 +113,9 @@ def test_evaluated_one_by_one_or_together_is_about_the_same(carried):
         ({"cut": "layers.0.weight:0"}, "pixels_with_token: expected 0, or tokens chunk"),
         ({"tokens": "task"}, "pixels_with_token: expected 0, or tokens chunk"),
         ({"pixels_with_token": 785}, "pixels_with_token: expected at most the 784"),
-        ({"generator_tasks": 0}, "generator_tasks: expected at least 1"),
+        ({"generator_tasks": 0}, "generator_tasks: expected 1 with pixels_with_token, got 0"),
+        ({"generator_tasks": 2}, "generator_tasks: expected 1 with pixels_with_token, got 2"),
+        ({"snapshot": "at_learning"}, "snapshot: expected before_task with pixels_with_token"),
         ({"frequency": -1.0}, "frequency: expected a number of at least 0"),
         ({"hnet_activation": "relu"}, "frequency: expected 0 where"),
         ({"head_optimizer": "least_change"}, "head_optimizer: expected adam with tokens chunk"),
@@ -168,8 +170,11 @@ def test_tasks_that_another_generator_taught_are_not_mixed_in(carried, tmp_path)
     (tmp_path / "taught.pt").unlink()  # as one does who wants to begin anew
     with pytest.raises(ValueError, match=r"task-1\.pt to be of the settings and the generator in"):
         apart.learn_apart(carried(steps_per_task=10, seed=5), tmp_path)
+    with pytest.raises(ValueError, match="method: expected hnet, got ewc"):
+        apart.learn_apart(carried(method="ewc"), tmp_path)
     again = apart.learn_apart(carried(steps_per_task=10), tmp_path / "other")
     (tmp_path / "other" / "taught.pt").unlink()
+    (tmp_path / "other" / "task-2.pt").write_bytes(b"half")
     same = apart.learn_apart(carried(steps_per_task=10), tmp_path / "other")
     assert same.accuracies == again.accuracies
 

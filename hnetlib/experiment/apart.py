@@ -6,7 +6,8 @@ streams, which depend on the seed and on it alone. So each task's tokens are a f
     <place>/taught.pt     the network once the generator is frozen, without later tasks' tokens
     <place>/task-17.pt    tokens, selection and accuracy of a task, and a digest of what taught it
 
-What is there is not made again, so what was stopped goes on with the same call.
+What is there is not made again, so what was stopped goes on with the same call. As a run's, the
+files of a place are of one code, one data set and one version of PyTorch.
 """
 
 import hashlib
@@ -22,8 +23,9 @@ from filelock import FileLock
 from hnetlib.experiment import evaluation, sweep
 from hnetlib.experiment.config import Config
 from hnetlib.experiment.data import load_data
-from hnetlib.experiment.files import read_tensors, write_tensors
+from hnetlib.experiment.files import DamagedError, read_tensors, set_aside, write_tensors
 from hnetlib.experiment.hnet_learner import Learner
+from hnetlib.experiment.identity import code_hash
 from hnetlib.experiment.runs import ELSEWHERE
 from hnetlib.experiment.step import prepare_torch
 from hnetlib.experiment.tasks import PermutedTasks
@@ -41,19 +43,18 @@ def learn_apart(
     `generator_tasks`, or where `place` holds files of other settings; SweepError where some could
     not be learned.
     """
+    if config.method != "hnet":
+        raise ValueError(f"method: expected hnet, got {config.method}")
     if not 1 <= config.generator_tasks <= config.num_tasks:
         raise ValueError(
             f"generator_tasks: expected 1 to {config.num_tasks}, got {config.generator_tasks}"
         )
     place = place.resolve()  # a worker may have begun elsewhere
     place.mkdir(parents=True, exist_ok=True)
-    learner, left = taught(config, place), []
-    for task in range(config.generator_tasks, config.num_tasks):
-        path = place / f"task-{task}.pt"
-        if not path.exists():
-            left.append(task)
-        else:
-            learned_task(path, learner)  # before anything else is learned
+    teacher = taught_by(taught(config, place))
+    later = range(config.generator_tasks, config.num_tasks)
+    # looked at before anything else is learned
+    left = [task for task in later if learned_task(place / f"task-{task}.pt", teacher) is None]
     jobs = [left[first : first + TASKS_A_JOB] for first in range(0, len(left), TASKS_A_JOB)]
     landed = sweep.outcomes(
         partial(learn_some, config, place),
@@ -76,10 +77,10 @@ def taught(config: Config, place: Path) -> Learner:
             few = learner_of(replace(config, num_tasks=config.generator_tasks))
             for task in range(config.generator_tasks):
                 few.learn_task(task)
-            kept = {"network": few.network.state_dict(), "settings": settings_of(config)}
+            kept = {"network": few.network.state_dict(), "settings": settings_of(learner)}
             write_tensors(place / "taught.pt", kept)
     kept = read_tensors(place / "taught.pt", config.device)
-    theirs, mine = kept.get("settings", {}), settings_of(config)
+    theirs, mine = kept.get("settings", {}), settings_of(learner)
     if theirs != mine:
         other = [name for name, value in mine.items() if theirs.get(name) != value]
         raise ValueError(
@@ -91,16 +92,23 @@ def taught(config: Config, place: Path) -> Learner:
 
 def taught_by(learner: Learner) -> str:
     """A digest of the settings and the frozen generator, which every task's file is of."""
-    digest = hashlib.sha256(repr(settings_of(learner.config)).encode())
+    digest = hashlib.sha256(repr(settings_of(learner)).encode())
     for parameter in learner.hnet.shared_parameters():
         digest.update(parameter.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
-def learned_task(path: Path, learner: Learner) -> dict:
-    """What a task's file has; ValueError where another generator taught it."""
-    kept = read_tensors(path, learner.config.device)
-    if kept.get("taught_by") != taught_by(learner):
+def learned_task(path: Path, teacher: str, device: str = "cpu") -> dict | None:
+    """What a task's file has; None where there is none, or no whole one, which is set aside.
+
+    ValueError where another generator taught it.
+    """
+    try:
+        kept = read_tensors(path, device) if path.exists() else None
+    except DamagedError:
+        set_aside(path, "it is damaged")
+        return None
+    if kept is not None and kept.get("taught_by") != teacher:
         raise ValueError(
             f"place: expected {path.name} to be of the settings and the generator in taught.pt, "
             f"got others; without it the task is learned again: {path}"
@@ -108,19 +116,25 @@ def learned_task(path: Path, learner: Learner) -> dict:
     return kept
 
 
-def settings_of(config: Config) -> dict:
+def settings_of(learner: Learner) -> dict:
     """What all files of a place share: more tasks may follow, elsewhere."""
-    return {k: v for k, v in config.as_dict().items() if k not in ("num_tasks", *ELSEWHERE)}
+    said = learner.config.as_dict().items()
+    return {k: v for k, v in said if k not in ("num_tasks", *ELSEWHERE)} | {
+        "code": code_hash("hnet"),
+        "data": learner.tasks.data.checksum,
+        "torch": torch.__version__.split("+")[0],
+    }
 
 
 def learn_some(config: Config, place: Path, tasks: Iterable[int]) -> float:
     """Learns those of the tasks that have no file yet; their mean accuracy."""
     learner, accuracies = taught(config, place), []
-    hnet = learner.hnet
+    hnet, teacher = learner.hnet, taught_by(learner)
     for task in tasks:
         path = place / f"task-{task}.pt"
-        if path.exists():
-            accuracies.append(learned_task(path, learner)["accuracy"])
+        there = learned_task(path, teacher)
+        if there is not None:
+            accuracies.append(there["accuracy"])
             continue
         start = time.perf_counter()
         learner.learn_task(task)
@@ -128,18 +142,18 @@ def learn_some(config: Config, place: Path, tasks: Iterable[int]) -> float:
         right = evaluation.evaluate_task_aware(hnet, learner.tasks, task + 1, task, 1)
         kept = {"tokens": hnet.task_tokens[task].detach(), "chosen": hnet.selections.of(task)}
         accuracies.append(float(right[0]))
-        kept |= {"accuracy": accuracies[-1], "seconds": seconds, "taught_by": taught_by(learner)}
+        kept |= {"accuracy": accuracies[-1], "seconds": seconds, "taught_by": teacher}
         write_tensors(path, kept)
     return sum(accuracies) / len(accuracies)
 
 
 def gathered(config: Config, place: Path) -> Learner:
-    """A learner with what all files say; `accuracies`: of each task when it was learned."""
+    """A learner with what all files say; `accuracies`: of each of those tasks when learned."""
     learner = taught(config, place)
-    hnet = learner.hnet
+    hnet, teacher = learner.hnet, taught_by(learner)
     learner.accuracies = {}
     for task in range(config.generator_tasks, config.num_tasks):
-        kept = learned_task(place / f"task-{task}.pt", learner)
+        kept = learned_task(place / f"task-{task}.pt", teacher, config.device)
         if kept["chosen"] is not None:
             hnet.select_chunks(task, kept["chosen"])
         with torch.no_grad():

@@ -25,6 +25,7 @@ NOT_NUMERIC = {
     "hnetlib.hollow",  # raises, or is as if it were not there
     "hnetlib.order",  # refuses orders of calls and changes nothing
     "hnetlib.plots",
+    "hnetlib.states",  # refuses a state, or puts back what was there
     "hnetlib.experiment.files",
     "hnetlib.experiment.identity",
     "hnetlib.experiment.paths",

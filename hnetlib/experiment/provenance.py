@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from hnetlib.experiment.paths import project_root
+from hnetlib.experiment.paths import PACKAGE, project_root
 
 CODE = ("hnetlib", "notebooks", "report", "requirements.lock", ":!report/reference")
 
@@ -47,6 +47,8 @@ def commit() -> str:
             check=True,
         ).stdout.strip()
 
+    if not (PACKAGE.parent / "pyproject.toml").is_file():
+        return "unknown"  # installed: where one works may be a checkout of something else
     try:
         # results that are not committed yet do not change the code they came from
         changed = git("status", "--porcelain", "--", *CODE)

@@ -93,8 +93,10 @@ def _of_tokens(config: Any) -> Iterator[Rule]:
     yield "pixels_with_token", sound, f"0, or tokens chunk and cut {MLP.pixel_weight}:1"
     limit = f"at most the {config.num_pixels} there are"
     yield "pixels_with_token", config.pixels_with_token <= config.num_pixels, limit
-    freezes = config.generator_tasks > 0 or config.pixels_with_token == 0
-    yield "generator_tasks", freezes, "at least 1 with pixels_with_token"
+    if config.pixels_with_token:  # old tasks that lack tokens have no snapshots
+        yield "generator_tasks", config.generator_tasks == 1, "1 with pixels_with_token"
+        sound = config.snapshot == "before_task"
+        yield "snapshot", sound, "before_task with pixels_with_token"
     other = config.tokens == "chunk" or config.generator_tasks > 0
     sound = config.head_optimizer == "adam" or not other
     yield "head_optimizer", sound, "adam with tokens chunk or generator_tasks"
