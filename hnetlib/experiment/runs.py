@@ -68,8 +68,9 @@ class Run:
         digest = self.digest
         named = f"{self.method}-{config.profile}-s{config.seed}-{digest}"
         # it may have been begun under another profile's name
-        there = sorted(path.name for path in entries(paths.runs_dir(), f"*-{digest}"))
-        self.name = named if named in there or not there else there[0]
+        there = [named] if (paths.runs_dir() / named).is_dir() else []
+        there = there or sorted(path.name for path in entries(paths.runs_dir(), f"*-{digest}"))
+        self.name = there[0] if there else named
         self.directory = paths.runs_dir() / self.name
         log = self.name.removeprefix(f"{self.method}-")
         self.log_dir = paths.logs_dir() / self.method / log
@@ -208,7 +209,8 @@ class Run:
 
 
 def _digest(identity: dict) -> str:
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    """48 bits: that any two of a million runs have one has a chance of 1 in 500."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def matrix_rows(R: np.ndarray) -> list[list[float | None]]:
