@@ -206,7 +206,10 @@ MATCHED: dict[str, dict] = {
     "si-multihead": WIDE_HEADS | {"lr": 1e-3, "strength": 100.0},
 }
 # The same with all the steps of `laptop`, where that is another.
-MATCHED_ALL_STEPS: dict[str, dict] = {"si-multihead": {"strength": 30.0}}
+MATCHED_ALL_STEPS: dict[str, dict] = {
+    "ewc-multihead": {"lr": 3e-3},
+    "si-multihead": {"strength": 30.0},
+}
 MATCHED_SIZE = "-matched"  # ends the name of a method with those
 
 
