@@ -3,10 +3,10 @@
     python -m report.estimate --profile laptop --jobs 2 --threads 1 --plan PLAN \\
         --pairs SOURCE EXECUTED ... --library ...
 
-`report/reference/<profile>/times.json` says how long each chapter took in a cold run, and how long
-a training step took on that machine; the same step is timed here, and scales it. Without it the
-last run in `report/build/` is taken. Chapters that are up to date take no time. The plan is a file
-that report/execute.py reads. `--record` writes times.json after a cold run:
+`report/reference/<profile>/times.json` says of each data set how long each chapter took in a cold
+run, and how long a training step took on that machine; the same step is timed here, and scales it.
+Without it the last run in `report/build/` is taken. Chapters that are up to date take no time. The
+plan is a file that report/execute.py reads. `--record` writes a data set's times after a cold run:
 
     python -m report.estimate --profile laptop --plan report/build/laptop-mnist5k --record
 """
@@ -76,10 +76,10 @@ def step_milliseconds(profile: str, threads: int, seconds: float = SECONDS) -> f
     return 1000 * statistics.median(times)
 
 
-def committed_seconds(profile: str, milliseconds: float) -> dict[str, float]:
-    """Seconds of each chapter's cold run, scaled to this machine; none where none are known."""
+def committed_seconds(profile: str, run: str, milliseconds: float) -> dict[str, float]:
+    """Seconds of each chapter in a cold `run`, as laptop-mnist, scaled to this machine, if known."""
     try:
-        times = json.loads((reference_dir(profile) / TIMES).read_text(encoding="utf-8"))
+        times = json.loads((reference_dir(profile) / TIMES).read_text(encoding="utf-8"))[run]
         factor = milliseconds / times["step_ms"]
         return {name: factor * seconds for name, seconds in times["seconds"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
@@ -87,21 +87,23 @@ def committed_seconds(profile: str, milliseconds: float) -> dict[str, float]:
 
 
 def record(profile: str, folder: Path) -> None:
-    """Writes times.json from the executed notebooks and the plan in `folder`."""
+    """Puts the times of the executed notebooks and the plan in `folder` into times.json."""
     from hnetlib.experiment.files import write_json
     from hnetlib.experiment.provenance import provenance
 
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     seconds = {name: round(seconds_of(folder / name), 1) for name in plan["expected"]}
     content = {name: plan[name] for name in ("step_ms", "threads", "jobs")} | provenance()
-    write_json(reference_dir(profile) / TIMES, content | {"run": folder.name, "seconds": seconds})
+    place = reference_dir(profile) / TIMES
+    others = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+    write_json(place, others | {folder.name: content | {"seconds": seconds}})
 
 
 def make_plan(
     pairs: Sequence[tuple[Path, Path]], library: Sequence[Path], profile: str, milliseconds: float
 ) -> dict[str, float | None]:
     """Seconds expected of each chapter that must run, by the name of its notebook."""
-    known = committed_seconds(profile, milliseconds)
+    known = committed_seconds(profile, pairs[0][1].parent.name, milliseconds) if pairs else {}
     return {
         made.name: known.get(made.name) or seconds_of(made)
         for source, made in pairs

@@ -42,14 +42,18 @@ def test_counts_only_what_must_run(chapters, tmp_path):
 def test_takes_the_committed_time_first_at_the_speed_of_this_machine(chapters, tmp_path):
     times = tmp_path / "reference" / "times.json"
     times.parent.mkdir()
-    times.write_text('{"step_ms": 4.0, "seconds": {"0.ipynb": 30.0}}')
+    known = {"step_ms": 4.0, "seconds": {"0.ipynb": 30.0}}
+    times.write_text(json.dumps({"other": known}))  # of another data set
+    assert plan(chapters) == {"0.ipynb": 600.0}
+    times.write_text(json.dumps({"built": known}))
     assert plan(chapters, milliseconds=10.0) == {"0.ipynb": 75.0}
     for damaged in (
         "",
         "[]",
         "{}",
-        '{"step_ms": 0, "seconds": {}}',
-        '{"step_ms": 1, "seconds": 3}',
+        '{"built": {"step_ms": 0, "seconds": {}}}',
+        '{"built": {"step_ms": 1, "seconds": 3}}',
+        '{"built": 3}',
     ):
         times.write_text(damaged)
         assert plan(chapters) == {"0.ipynb": 600.0}
@@ -60,9 +64,11 @@ def test_records_what_a_cold_run_took(chapters, tmp_path):
     content = {"expected": {"0.ipynb": None}, "step_ms": 5.0, "threads": 1, "jobs": 2}
     (folder / "plan.json").write_text(json.dumps(content))
     (tmp_path / "reference").mkdir()
+    (tmp_path / "reference" / "times.json").write_text('{"other": {}}')
     arguments = ["--profile", "some", "--plan", str(folder), "--record"]
     assert estimate.main(arguments) == 0
     assert plan(chapters, milliseconds=10.0) == {"0.ipynb": 1200.0}
+    assert "other" in json.loads((tmp_path / "reference" / "times.json").read_text())
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"metadata": {"papermill": {}}}'])
