@@ -77,7 +77,7 @@ def step_milliseconds(profile: str, threads: int, seconds: float = SECONDS) -> f
 
 
 def committed_seconds(profile: str, run: str, milliseconds: float) -> dict[str, float]:
-    """Seconds of each chapter in a cold `run`, as laptop-mnist, at this machine's speed, if known."""
+    """Seconds of each chapter in a cold `run`, as laptop-mnist, at the speed measured, if known."""
     try:
         times = json.loads((reference_dir(profile) / TIMES).read_text(encoding="utf-8"))[run]
         factor = milliseconds / times["step_ms"]
