@@ -43,8 +43,7 @@ class Hypernetwork(TaskTokens):
     the generator itself is float64 where any of them is, else float32.
 
     `load_state_dict` takes over the tasks of the state: those missing here are added, those that
-    only exist here stay as they are. Which tokens are frozen belongs to the state. One of another
-    module, or that fails otherwise, changes nothing.
+    only exist here stay. Frozen tokens belong to it. What does not fit changes nothing.
     """
 
     shared: frozenset[str] = frozenset()  # names `weights_of` gives without a dimension of tasks
@@ -277,7 +276,9 @@ class Hypernetwork(TaskTokens):
 
     def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
         """Tensors by name, each [..., *shape], from flat generated parameters [..., P]."""
-        pieces = flat.split([piece.shape.numel() for piece in self.layout], dim=-1)
+        # copies of one task's: what a module changes in its forward can't be such a view
+        split = torch.split_with_sizes_copy if flat.dim() == 1 else torch.split
+        pieces = split(flat, [piece.shape.numel() for piece in self.layout], dim=-1)
         weights = {}
         for values, (names, shape, dtype) in zip(pieces, self.layout, strict=True):
             tensor = values.reshape((*values.shape[:-1], *shape)).to(dtype)  # [..., *shape]

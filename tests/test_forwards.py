@@ -114,6 +114,36 @@ def test_it_is_fine_where_it_does_not(made):
     torch.testing.assert_close(hnet.run(X, task=0), module(X))
 
 
+class ByAssignment(nn.Linear):
+    """Keeps its weight small, as EEGNet does."""
+
+    def forward(self, x):
+        self.weight.data = torch.renorm(self.weight.data, 2, 0, 0.1)
+        return super().forward(x)
+
+
+class InPlace(nn.Linear):
+    """The same, where it is."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.weight.copy_(torch.renorm(self.weight, 2, 0, 0.1))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("made", [ByAssignment, InPlace])
+def test_a_forward_may_change_what_was_generated_for_it(made):
+    module = made(4, 3)
+    hnet = Hypernetwork(module, 2, **SMALL)
+    before = {name: value.clone() for name, value in hnet(0).items()}
+    module.load_state_dict(before)
+    outputs = hnet.run(X, task=0)
+    torch.testing.assert_close(outputs, module(X))
+    outputs.square().sum().backward()
+    assert hnet.task_tokens[0].grad.any()
+    assert torch.equal(hnet(0)["weight"], before["weight"])
+
+
 def test_what_has_no_values_may_be_made():
     hnet = Hypernetwork(MakesAnActivation(), 2, **SMALL)
     assert torch.equal(hnet.run(X, task=0), hnet.run(X, task=0))
