@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import QUICK, one_line, slow
 
-from hnetlib.experiment import files, paths, runs, tracking
+from hnetlib.experiment import files, paths, tracking
 from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.train import main
 
@@ -92,7 +92,7 @@ def test_a_file_system_without_locks_trains_all_the_same(monkeypatch, capsys, er
     def refuse(*_, **__):
         raise error
 
-    monkeypatch.setattr(runs.FileLock, "acquire", refuse)
+    monkeypatch.setattr(files.FileLock, "acquire", refuse)
     assert main(QUICK) == 0
     assert "not locked" in capsys.readouterr().out
 
@@ -101,7 +101,7 @@ def test_a_lock_that_is_refused_is_not_a_disk_without_locks(monkeypatch, capsys)
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(runs.FileLock, "acquire", refuse)
+    monkeypatch.setattr(files.FileLock, "acquire", refuse)
     monkeypatch.setattr(Learner, "train", lambda *_: pytest.fail("trained"))
     assert main(QUICK) == 1
     assert "lock can't be locked: Permission denied" in one_line(capsys)

@@ -18,12 +18,17 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from hnetlib.experiment import evaluation, sweep
 from hnetlib.experiment.config import Config
 from hnetlib.experiment.data import load_data
-from hnetlib.experiment.files import DamagedError, read_tensors, set_aside, write_tensors
+from hnetlib.experiment.files import (
+    DamagedError,
+    locked,
+    read_tensors,
+    set_aside,
+    write_tensors,
+)
 from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.identity import code_hash
 from hnetlib.experiment.runs import ELSEWHERE
@@ -72,7 +77,7 @@ def learn_apart(
 def taught(config: Config, place: Path) -> Learner:
     """A learner whose generator is frozen: from its file, or by learning the first tasks."""
     learner = learner_of(config)
-    with FileLock(place / "taught.lock"):
+    with locked(place / "taught.lock", f"{place.name}: what is taught first"):
         if not (place / "taught.pt").exists():
             few = learner_of(replace(config, num_tasks=config.generator_tasks))
             for task in range(config.generator_tasks):

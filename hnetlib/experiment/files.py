@@ -4,6 +4,7 @@ Each goes to a side file first, which then takes its place in one step: a proces
 a disk that is full, leaves what was there before. What can't be done is a RunError of one line.
 """
 
+import errno
 import io
 import json
 import os
@@ -16,6 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class RunError(RuntimeError):
@@ -107,6 +111,26 @@ def one_line(path: Path, hint: str = "") -> Iterator[None]:
     except OSError as error:
         more = f"; {hint}" if hint else ""
         raise RunError(f"{path} can't be read or written: {why(error)}{more}") from error
+
+
+@contextmanager
+def locked(path: Path, name: str) -> Iterator[None]:
+    """Holds a lock file against a second process that would do the same: that one waits."""
+    lock = FileLock(path)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"{name}: waiting for another process that trains it", flush=True)
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:  # some network disks have no locks
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise RunError(f"{path} can't be locked: {why(error)}") from error
+        print(f"{name}: not locked, as {path} can't be: {why(error)}")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def why(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """Run directories: one for each configuration, with its checkpoint and, once finished, its results.
 
-runs/hnet-laptop-s0-1a2b3c4d/
+runs/hnet-laptop-s0-1a2b3c4d5e6f/
     config.json             every setting
     provenance.json         commit, versions, hardware, date
     checkpoint.pt           the state after the last finished task
@@ -13,17 +13,14 @@ its method (`identity`). Where it runs (threads, device, hardware) and what its 
 (the profile) can not, so a finished run is found again whatever those are.
 """
 
-import errno
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from hnetlib.experiment import paths
 from hnetlib.experiment.config import Config
@@ -32,12 +29,12 @@ from hnetlib.experiment.files import (
     RunError,
     entries,
     fill_with_tensors,
+    locked,
     one_line,
     read_json,
     read_tensors,
     set_aside,
     side_file,
-    why,
     write_json,
 )
 from hnetlib.experiment.identity import code_hash
@@ -46,7 +43,6 @@ from hnetlib.experiment.provenance import provenance
 ELSEWHERE = ("threads", "device", "profile")  # settings that leave the result as it is
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 RESULTS = {"R", "acc", "bwt", "train_seconds", "eval_seconds"}  # which a finished run has
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 UNKNOWN = dict.fromkeys(("commit", "date", "python", "torch", "hardware"), "unknown")
 
 
@@ -188,24 +184,9 @@ class Run:
         """Writes the results: from now on the run is finished."""
         write_json(self.directory / "metrics.json", results)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Holds the run against a second process that would train it too: that one waits."""
-        lock = FileLock(self.directory / "lock")
-        try:
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                print(f"run {self.name}: waiting for another process that trains it", flush=True)
-                lock.acquire()
-        except (OSError, NotImplementedError) as error:  # some network disks have no locks
-            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
-                raise RunError(f"{lock.lock_file} can't be locked: {why(error)}") from error
-            print(f"run {self.name}: not locked, as {lock.lock_file} can't be: {why(error)}")
-        try:
-            yield
-        finally:
-            lock.release()
+        return locked(self.directory / "lock", f"run {self.name}")
 
 
 def _digest(identity: dict) -> str:
