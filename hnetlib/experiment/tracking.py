@@ -1,7 +1,7 @@
 """TensorBoard: one log directory a run, written as it trains and rewritten when it resumes.
 
-logs/hnet/laptop-s0-1a2b3c4d5e6f/events.out.tfevents a run of this machine
-logs/reference/hnet/laptop-s0/events.out.tfevents    a committed run
+logs/hnet/laptop-s0-1a2b3c4d5e6f/events.out.tfevents    a run of this machine
+logs/reference/hnet/laptop-s0/events.out.tfevents       a committed run
 
 Tags: `train/...` count optimiser steps, `tasks/...` learned tasks; `final/...` are the metrics of
 the finished run, `config` its settings, `R` the accuracy matrix.
