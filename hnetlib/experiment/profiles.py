@@ -207,7 +207,7 @@ MATCHED: dict[str, dict] = {
 }
 # The same with all the steps of `laptop`, where that is another.
 MATCHED_ALL_STEPS: dict[str, dict] = {
-    "ewc-multihead": {"lr": 3e-3},
+    "ewc-multihead": {"lr": 3e-3, "strength": 300.0},
     "si-multihead": {"strength": 30.0},
 }
 MATCHED_SIZE = "-matched"  # ends the name of a method with those
