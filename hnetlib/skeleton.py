@@ -65,9 +65,9 @@ class Skeleton(nn.Module):
         given = self.constants.by_name() | weights
         if any(name not in given for name in self.names):
             given = self.values() | given
-        missing = [name for name in self.names if name not in given]
-        if missing:
-            raise ValueError(f"weights: expected all generated parameters, got no {missing[0]}")
+            lacking = [name for name in self.names if name not in given]
+            if lacking:
+                raise ValueError(f"weights: expected all generated parameters, got no {lacking[0]}")
         values, before = {name: given[name] for name in self.names}, self._marks()
         result = functional_call(self.empty, values, inputs, kwargs, tie_weights=False)
         self._refuse_what_was_made()

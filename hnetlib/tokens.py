@@ -172,8 +172,7 @@ class TaskTokens(nn.Module):
             id(p) for n, p in of_module.items() if not self.target.get_parameter(n).requires_grad
         }
         for parameter in self.shared_parameters():
-            if id(parameter) not in frozen:  # some are integers, which can't learn
-                parameter.requires_grad_(not hold)
+            parameter.requires_grad_(not hold and id(parameter) not in frozen)
         for parameter in self.parameters():
             parameter.grad = parameter.grad if parameter.requires_grad else None
 

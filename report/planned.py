@@ -26,7 +26,7 @@ METHODS: Methods = {
         f"{method}{MATCHED_SIZE}": ({"profile": "laptop-brief", "method": method} | changes, THREE)
         for method, changes in MATCHED.items()
     },
-    # the two strongest of those with all the steps, which takes hours
+    # the two strongest of those with all the steps, an hour or more of one core each
     **{
         f"{method}{MATCHED_SIZE}{ALL_STEPS}": (
             {"method": method, "eval_every": 25}

@@ -89,6 +89,15 @@ def test_what_was_frozen_in_the_module_stays_so_when_a_state_thaws():
     assert learning.generator_frozen
 
 
+def test_freezing_holds_what_was_thawed_by_hand():
+    module = MLP((12, 8, 3))
+    module.layers[2].bias.requires_grad_(False)
+    hnet = Hypernetwork(module, 1, **SINES | BY_INPUT)
+    hnet.kept.shared.by_name()["layers.2.bias"].requires_grad_(True)
+    hnet.freeze_generator()
+    assert not any(parameter.requires_grad for parameter in hnet.shared_parameters())
+
+
 def test_least_change_wants_a_generator_that_learns():
     hnet = by_input(hnet_hidden=(20,))
     keep = TaskRegularizer(hnet, least_change=LeastChange(hnet))

@@ -30,8 +30,7 @@ from hnetlib.experiment.files import (
     write_tensors,
 )
 from hnetlib.experiment.hnet_learner import Learner
-from hnetlib.experiment.identity import code_hash
-from hnetlib.experiment.runs import ELSEWHERE
+from hnetlib.experiment.runs import identity_of
 from hnetlib.experiment.step import prepare_torch
 from hnetlib.experiment.tasks import PermutedTasks
 
@@ -123,12 +122,10 @@ def learned_task(path: Path, teacher: str, device: str = "cpu") -> dict | None:
 
 def settings_of(learner: Learner) -> dict:
     """What all files of a place share: more tasks may follow, elsewhere."""
-    said = learner.config.as_dict().items()
-    return {k: v for k, v in said if k not in ("num_tasks", *ELSEWHERE)} | {
-        "code": code_hash("hnet"),
-        "data": learner.tasks.data.checksum,
-        "torch": torch.__version__.split("+")[0],
-    }
+    identity = identity_of(learner.config, learner.tasks.data.checksum)
+    settings = identity.pop("config")
+    del settings["num_tasks"]
+    return settings | identity
 
 
 def learn_some(config: Config, place: Path, tasks: Iterable[int]) -> float:

@@ -51,16 +51,10 @@ class Run:
 
     def __init__(self, config: Config, data_checksum: str) -> None:
         self.method, self.config = config.method, config
-        settings = {k: v for k, v in config.as_dict().items() if k not in ELSEWHERE}
-        identity = {
-            "config": settings,
-            "data": data_checksum,
-            "code": code_hash(self.method),
-            "torch": torch.__version__.split("+")[0],  # without the build
-        }
+        identity = identity_of(config, data_checksum)
         self.digest = _digest(identity)
         # of all runs that differ from this one in how many tasks they learn alone
-        self.family = _digest(identity | {"config": settings | {"num_tasks": None}})
+        self.family = _digest(identity | {"config": identity["config"] | {"num_tasks": None}})
         digest = self.digest
         named = f"{self.method}-{config.profile}-s{config.seed}-{digest}"
         # it may have been begun under another profile's name
@@ -187,6 +181,16 @@ class Run:
     def locked(self) -> AbstractContextManager[None]:
         """Holds the run against a second process that would train it too: that one waits."""
         return locked(self.directory / "lock", f"run {self.name}")
+
+
+def identity_of(config: Config, data_checksum: str) -> dict:
+    """All that can change what comes of a config: its settings, data, code, PyTorch's version."""
+    return {
+        "config": {k: v for k, v in config.as_dict().items() if k not in ELSEWHERE},
+        "data": data_checksum,
+        "code": code_hash(config.method),
+        "torch": torch.__version__.split("+")[0],  # without the build
+    }
 
 
 def _digest(identity: dict) -> str:
