@@ -76,7 +76,7 @@ class Skeleton(nn.Module):
                 self._take_over(name, weights, given[name], values[name])
         for key, mark in self._marks().items():
             if mark != before[key]:
-                self._refuse_a_change(key, *before[key])
+                self._refuse_a_change(key, learned=before[key][0])
         return result
 
     def _marks(self) -> dict[str, tuple[bool, int]]:
@@ -89,7 +89,7 @@ class Skeleton(nn.Module):
             for key, p in shared
         }
 
-    def _refuse_a_change(self, key: str, learned: bool, version: int) -> None:
+    def _refuse_a_change(self, key: str, learned: bool) -> None:
         """RuntimeError for what a forward did to a parameter that all tasks share."""
         parameter, name = self.shared._parameters[key], self.shared.names_of(key)[0]
         if parameter.requires_grad != learned:
