@@ -77,15 +77,16 @@ def make(changes: dict, steps_per_task: int, pair: int) -> Config:
 def planned(found: dict, steps_per_task: int) -> Iterator[tuple[str, Config]]:
     """The names and configs of all runs, those of one pair before the next.
 
-    Without the penalty least change is the shortest change: those runs stand once. `found`: what
-    the first row does best with.
+    Without the penalty least change is the shortest change: those runs stand once, and with the few
+    steps alone, as nothing is left after those. `found`: what the first row does best with.
     """
     for pair in PAIRS:
         for name, changes in STEPS.items():
             yield name, make(changes, steps_per_task, pair)
         yield TUNED, make(STEPS[PAPER] | found, steps_per_task, pair)
         for name, changes in list(STEPS.items())[:-1]:
-            yield name, make(changes | {"beta": 0.0}, steps_per_task, pair)
+            if steps_per_task == FEW_STEPS:
+                yield name, make(changes | {"beta": 0.0}, steps_per_task, pair)
 
 
 @in_one_line

@@ -42,11 +42,13 @@ BRIEF: Methods = {"hnet": ({}, THREE)} | {
     m: ({"method": m}, THREE) for m in BASELINES if m not in ("joint-hnet", "separate")
 }
 PUBLISHED: Methods = {m: ({"method": m}, ONE) for m in BASELINES_OF["published10"]}
+# The paper's hundred tasks with all their steps: the first of them, two hours of two cores.
+PAPER: Methods = {"hnet": ({"num_tasks": 20}, ONE)}
 
 
 def methods_of(profile: str) -> Methods:
     """The methods that are recorded for a profile: for most, the hypernetwork alone."""
-    several = {"laptop": METHODS, "laptop-brief": BRIEF, "published10": PUBLISHED}
+    several = {"laptop": METHODS, "laptop-brief": BRIEF, "published10": PUBLISHED, "paper": PAPER}
     small = ("paper10", "original", "standard", "tokens-small", "tokens", "tokens-large")
     pairs = THREE if profile in small else ONE
     return several.get(profile, {"hnet": ({}, pairs)})
