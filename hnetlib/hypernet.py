@@ -30,9 +30,9 @@ class Hypernetwork(TaskTokens):
       are shared by all tasks, and learn: no penalty holds them. A frozen parameter
       (`requires_grad=False`) is never generated: it keeps its values, and stays frozen.
     - `cut`, how that is cut into chunks: `FlatChunks`, or `Along` a named dimension.
-    - `tokens`, where the task is told: "task", one token a task and chunk tokens that all tasks
+    - `tokens`, where the task is told: "task", one token per task and chunk tokens that all tasks
       share; or "chunk", a token for each chunk of each task, [C, task_token_dim], and no chunk
-      tokens (Ha et al., 1609.09106, have embeddings for each layer, here one set a task).
+      tokens (Ha et al., 1609.09106, have embeddings for each layer, here one set per task).
 
     Once `freeze_generator` was called, tasks learn their tokens alone, and so none can touch
     another. Sines read short tokens well where `frequency` is above 1: see `sine_layers`.

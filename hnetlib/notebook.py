@@ -116,7 +116,7 @@ def provenance(entries: Mapping[str, str | int | float]) -> None:
 
 
 def settings(values: Mapping[str, object]) -> None:
-    """Print the effective settings, one a line."""
+    """Print the effective settings, one per line."""
     width = max(map(len, values))
     for name, value in values.items():
         print(f"{name:{width}}  {value}")

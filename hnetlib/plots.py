@@ -193,7 +193,7 @@ def learned_and_kept(matrices: Mapping[str, np.ndarray], window: int = 10) -> Fi
 def accuracy_matrix(
     R: np.ndarray, xlabel: str = "evaluated on task", ylabel: str = "after learning task"
 ) -> Figure:
-    """A matrix of accuracies as an image: by default R, a row a moment and a column a task."""
+    """A matrix of accuracies as an image: by default R, a row per moment and a column per task."""
     fig, axis = plt.subplots(figsize=(5.6, 4.6))
     rows, columns = R.shape
     extent = (0.5, columns + 0.5, rows + 0.5, 0.5)

@@ -17,7 +17,7 @@ Tokens = Literal["task", "chunk"]
 class Selections(nn.Module):
     """For some tasks: which of the C chunks have a token, [C] bool; all others have all of them.
 
-    A bit a chunk for each of those tasks, which a state dict carries.
+    A bit per chunk for each of those tasks, which a state dict carries.
     """
 
     def of(self, task: int) -> Tensor | None:
@@ -68,7 +68,7 @@ def checked(chosen: Tensor, num_chunks: int) -> Tensor:
 class TaskTokens(nn.Module):
     """The part of a hypernetwork that is about tasks: `Hypernetwork` is made of it."""
 
-    tokens: Tokens  # one a task, or one for each chunk of each task
+    tokens: Tokens  # one per task, or one for each chunk of each task
     task_token_dim: int  # K
     num_chunks: int  # C
     chunk_tokens: nn.Parameter  # [C, chunk_token_dim]

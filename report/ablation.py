@@ -3,12 +3,13 @@
     python -m report.ablation               # what is not recorded yet; can be stopped at any time
     python -m report.ablation --steps 400   # with all of laptop's steps, four times as many
 
-A hundred tasks of MNIST at `laptop`'s sizes, images a batch and penalty, on test images, with three
-pairs of seed and permutations. `STEPS` says what each row adds to the one before;
-each is also run without the penalty. What learns by Adam has Adam's rates (`laptop-plain`), what
-learns by normalised steps has theirs: a rate of the one means nothing to the other. `TUNED` is the
-first row at the settings it does best with: of `SEARCH`, ten runs of a hundred tasks, about as many
-as were tried for `laptop`, on validation (`ablation_search.json`), with the few steps.
+A hundred tasks of MNIST at `laptop`'s sizes, images per batch and penalty, on test images, with
+three pairs of seed and permutations. `STEPS` says what each row adds to the one before; with the
+few steps each is also run without the penalty. What learns by Adam has Adam's rates
+(`laptop-plain`), what learns by normalised steps has theirs: a rate of the one means nothing to the
+other. `TUNED` is the first row at the settings it does best with: of `SEARCH`, ten runs of a
+hundred tasks, about as many as were tried for `laptop`, on validation (`ablation_search.json`),
+with the few steps.
 
 By default with a quarter of the steps: Adam moves every one of 5.6 million parameters at each step
 and takes two to three times as long as what is learned here otherwise. Writes

@@ -180,7 +180,7 @@ def clock(step: Step, device: str) -> float:
 
 
 def product_rate(device: str, size: int = 2048, repeats: int = 9) -> float:
-    """What this machine reaches in products of large square matrices, in FLOP a second."""
+    """What this machine reaches in products of large square matrices, in FLOP per second."""
     a, b = torch.rand(2, size, size, device=device)
 
     def multiply() -> torch.Tensor:

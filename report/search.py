@@ -7,8 +7,8 @@ Each method tries its list of values of one setting, keeps the best accuracy (AC
 the next; the best of all its runs is what it gets. Methods that learn in sequence do so on 20
 tasks (`published10`: its ten, `original`: 60, `standard`: 40), joint ones on 100 with a fraction of
 the steps. EWC and SI then go on from there with all the tasks and steps they are compared at, of
-the wide ones EWC with a head a task (`REFINED`): they try both neighbours of each setting and move
-to the best, until none is better. `laptop`'s hypernetwork, whose settings were found by trying
+the wide ones EWC with a head per task (`REFINED`): they try both neighbours of each setting and
+move to the best, until none is better. `laptop`'s hypernetwork, whose settings were found by trying
 (appendix A), has each of them three times as large and a third as large, all else as it is
 (`AROUND`), over all its tasks and steps.
 Writes `report/reference/<profile>/search.json`, one row for each run; the winners are what

@@ -177,5 +177,5 @@ def test_the_readme_quotes_what_is_found_untold():
     assert f"in each of {images:,} test images" in readme
     by_logit = [row for row in rows if row["rule"] == "max logit"]
     largest, told = (np.mean([row[name] for row in by_logit]) for name in ("label", "told"))
-    said = f"{by_logit[0]['num_images']} images a task; told: {100 * told:.2f} %"
+    said = f"{by_logit[0]['num_images']} images per task; told: {100 * told:.2f} %"
     assert f"{100 * largest:.2f} % of the classes are right ({said})" in readme

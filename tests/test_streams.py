@@ -167,7 +167,7 @@ def test_drawn_groups_use_up_the_classes_first():
 
 @pytest.mark.parametrize("classes", [((0, 1), (2,)), ((3, 3),), ((9, 10),), ((-1, 2),)])
 def test_classes_that_can_not_be_told_apart_are_refused(data, classes):
-    with pytest.raises(ValueError, match="two or more different ones of 0 to 9 a task, got"):
+    with pytest.raises(ValueError, match="two or more different ones of 0 to 9 per task, got"):
         SplitTasks(data, classes)
 
 

@@ -4,10 +4,10 @@
 |---|---|---|
 | fine-tuning | plain, one head | one task after the other, nothing holds the old ones |
 | ewc, si | plain, one head | the same, weights held by their importance |
-| ewc-multihead, si-multihead | plain, one head a task | the same |
+| ewc-multihead, si-multihead | plain, one head per task | the same |
 | joint-plain, joint-multihead | plain | all tasks at once |
 | joint-hnet | the hypernetwork | all tasks at once |
-| separate | one plain network a task | each its own task |
+| separate | one plain network per task | each its own task |
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ from hnetlib.experiment.tasks import PermutedTasks, ShuffledOrder
 class SequentialLearner(ContinualLearner):
     """One plain network, one task after the other; importance, if any, holds old weights.
 
-    With a head a task the heads are one tensor, so that it can't take in a run of fewer.
+    With a head per task the heads are one tensor, so that it can't take in a run of fewer.
     """
 
     importance_class: type[Importance] | None = None  # by default what the method is called
@@ -173,7 +173,7 @@ class JointLearner(AtOnceLearner):
 
 
 class SeparateLearner(AtOnceLearner):
-    """One plain network a task, all trained at once, each for `steps_per_task` steps.
+    """One plain network per task, all trained at once, each for `steps_per_task` steps.
 
     An order of the pixels is an order of the first layer's columns. So here each network keeps its
     columns in the order of the unpermuted images, all read the same batch of those, and the columns

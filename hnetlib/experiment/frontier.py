@@ -24,7 +24,7 @@ class Published(NamedTuple):
 
 
 POSTERIOR = "chrhenning/posterior_replay_cl, probabilistic/prob_mnist/README.rst; one run"
-MASSE = "numenta/htmpapers, from the figure of Masse et al.; a random gate a task besides"
+MASSE = "numenta/htmpapers, from the figure of Masse et al.; a random gate per task besides"
 PUBLISHED = (
     Published("PR-Dirac-SR", "PR-Dirac-SR, deterministic", 2.95e6, 0.9590, POSTERIOR),
     Published("PR-BbB-SR", "PR-BbB-SR, Bayesian", 5.58e6, 0.9684, POSTERIOR),

@@ -18,7 +18,7 @@ class PlainNetwork(nn.Module):
     """A target whose layers all tasks share, but for those that each task has of its own.
 
     `own` says which: "nothing" (one head for all tasks), "head" (the last layer) or "everything"
-    (one network a task). Own tensors are kept as one, with the tasks as first dimension.
+    (one network per task). Own tensors are kept as one, with the tasks as first dimension.
     """
 
     def __init__(self, targets: Sequence[nn.Module], own: Own = "nothing") -> None:

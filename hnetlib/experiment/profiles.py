@@ -195,7 +195,7 @@ BASELINES_OF: dict[str, dict[str, dict]] = {
     },
 }
 # The same for networks with as many numbers as the hypernetwork of `laptop-brief`: wider ones.
-WIDE, WIDE_HEADS = {"target": "mlp-7227"}, {"target": "mlp-3218"}  # the latter with a head a task
+WIDE, WIDE_HEADS = {"target": "mlp-7227"}, {"target": "mlp-3218"}  # the latter with a head per task
 MATCHED: dict[str, dict] = {
     "joint-plain": WIDE | {"lr": 3e-3},
     "joint-multihead": WIDE_HEADS | {"lr": 3e-3},

@@ -27,7 +27,7 @@ class SimilarTasks(PermutedTasks):
 
     def __post_init__(self) -> None:
         if not self.moved or not all(0 <= share <= 1 for share in self.moved):
-            raise ValueError(f"moved: expected a share from 0 to 1 a task, got {self.moved}")
+            raise ValueError(f"moved: expected a share from 0 to 1 per task, got {self.moved}")
         object.__setattr__(self, "num_tasks", len(self.moved))
 
     def permutation(self, task: int) -> Tensor:

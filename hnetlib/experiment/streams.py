@@ -158,7 +158,7 @@ class SplitTasks(ImageTasks):
         there = range(self.data.num_classes)
         for some in self.classes:
             if len(some) < 2 or len(set(some)) < len(some) or not set(some) <= set(there):
-                expected = f"two or more different ones of 0 to {there[-1]} a task"
+                expected = f"two or more different ones of 0 to {there[-1]} per task"
                 raise ValueError(f"classes: expected {expected}, got {some!r}")
 
     @property

@@ -65,7 +65,7 @@ def outcomes(
 ) -> Iterator[Outcome]:
     """`work(job)` of every job, as each lands; those first whose value `finished(job)` has already.
 
-    `workers`: processes here, by default one a core; one alone is this very process. `scheduler`:
+    `workers`: processes here, by default one per core; one alone is this very process. `scheduler`:
     of a Dask cluster, tcp://host:8786. `label` names a job by its number, `said` tells a value,
     both in the line that is printed. Raises SweepError, before anything runs.
     """

@@ -1,4 +1,4 @@
-"""TensorBoard: one log directory a run, written as it trains and rewritten when it resumes.
+"""TensorBoard: one log directory per run, written as it trains and rewritten when it resumes.
 
 logs/hnet/laptop-s0-1a2b3c4d5e6f/events.out.tfevents    a run of this machine
 logs/reference/hnet/laptop-s0/events.out.tfevents       a committed run

@@ -55,7 +55,7 @@ ENTRIES = {
     "ours": Entry("hnetlib", "least change (laptop)", 8, 0, 18, 0),
     "ours_plain": Entry("hnetlib", "paper's (laptop-plain)", 8, 0, 22, 0),
     "hypnettorch_all": Entry("hypnettorch", "paper's, all old tasks", 8, 0, 15, 5),
-    "avalanche_ewc": Entry("avalanche-lib", "EWC, a head a task", 15, 2, 12, 0.1),
+    "avalanche_ewc": Entry("avalanche-lib", "EWC, a head per task", 15, 2, 12, 0.1),
     "avalanche_si": Entry("avalanche-lib", "SI, no effect on a CPU", 15, 0.2, 12, 0),
 }
 
