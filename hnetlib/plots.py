@@ -1,14 +1,13 @@
 """Every figure of the report, in one style. Functions take results and return a figure."""
 
-from collections.abc import Collection, Mapping, Sequence
-from itertools import cycle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from hnetlib.hypernet import Hypernetwork
 
@@ -17,7 +16,6 @@ plt.style.use(["default", Path(__file__).parent / "report.mplstyle"])
 
 CHANCE = 0.1  # ten classes of about equal size
 SAME_PLACE = 0.05  # of all pixels: pairs of tasks this close in x are averaged together
-ERRORS = (0.8, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.015, 0.01)  # with a tick of their own
 Curve = tuple[Sequence[float], Sequence[float]]  # x, y
 
 
@@ -73,49 +71,16 @@ def curves(
     return fig
 
 
-def frontier(
-    points: Mapping[str, Sequence[tuple[float, float]]],
-    *,
-    lines: Collection[str] | None = None,
-    bound: tuple[str, float] | None = None,
-) -> Figure:
-    """Accuracy over parameters stored, so drawn that errors of half the size are as far apart.
-
-    Names in `lines` are joined (None: where there are several points), others have a mark of their
-    own. `bound`: a name, and how many parameters it is.
-    """
-    fig, axis = plt.subplots(figsize=(7.0, 4.6))
-    marks, number = cycle("sv^D*PX<>ph8d"), 0
-    for label, some in points.items():
-        x, y = np.array(sorted(some)).T
-        if label in lines if lines is not None else len(some) > 1:
-            axis.plot(x, 1 - y, marker="o", color=f"C{number}", label=label)
-            number += 1
-        else:
-            axis.plot(x, 1 - y, next(marks), color="0.4", markersize=6, label=label)
-    if bound:
-        axis.axvline(bound[1], color="0.6", linestyle=":", label=bound[0])
-    axis.set(xscale="log", yscale="log", xlabel="parameters of 32 bits stored for all tasks")
-    axis.invert_yaxis()
-    low, high = axis.get_ylim()[1], axis.get_ylim()[0]
-    ticks = [share for share in ERRORS if low <= share <= high]
-    axis.set_yticks(ticks, [f"{100 * (1 - share):g}" for share in ticks])
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.set_ylabel("final average accuracy (%)")
-    handles, labels = axis.get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
-    return fig
-
-
 def kept_and_lost(
     groups: Mapping[str, Mapping[str, tuple[float, float]]], *, xlabel: str
 ) -> Figure:
-    """For each name and group a line from one fraction (a bar) to another (a dot)."""
+    """For each name and group that has it a line from one fraction (a bar) to another (a dot)."""
     names = list(next(iter(groups.values())))
     fig, axis = plt.subplots(figsize=(7.0, 0.42 * len(names) + 1.3))
     for number, (label, ends) in enumerate(groups.items()):
-        places = np.arange(len(names)) + 0.24 * (number - (len(groups) - 1) / 2)
-        before, after = np.array([ends[name] for name in names]).T
+        places = np.array([names.index(name) for name in ends])
+        places = places + 0.24 * (number - (len(groups) - 1) / 2)
+        before, after = np.array(list(ends.values())).T
         color = f"C{number}"
         axis.hlines(places, before, after, color=color, linewidth=1.6)
         axis.plot(before, places, "|", color=color, markersize=9, markeredgewidth=2)

@@ -34,13 +34,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hnetlib import plots
 from hnetlib.experiment import evaluation, paths
 from hnetlib.experiment.baselines import SeparateLearner
 from hnetlib.experiment.config import Config, make_config
 from hnetlib.experiment.data import ImageData, load_data
 from hnetlib.experiment.files import write_json
-from hnetlib.experiment.frontier import BOUND, points
+from hnetlib.experiment.frontier import BOUND, draw, points
 from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.provenance import provenance
 from hnetlib.experiment.step import prepare_torch
@@ -216,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif not any(row["kind"] == kind and row["settings"] == settings for row in rows):
             record(kind, settings, rows, place)
     if not options.list:
-        figure = plots.frontier(points(), bound=BOUND)
+        figure = draw(points(), bound=BOUND)
         figure.savefig(place.with_name("frontier.png"), dpi=144, metadata={"Software": None})
     return 0
 

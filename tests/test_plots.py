@@ -1,9 +1,12 @@
 """Figures: lines that can be told apart, and that show what they say."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
 from hnetlib import plots
+from hnetlib.experiment import frontier
 
 
 def test_no_two_lines_look_alike():
@@ -52,11 +55,17 @@ def test_logarithmic_axes_have_readable_labels(axis, values, shown):
     assert shown <= {label.get_text() for label in labels}
 
 
-def test_the_frontier_has_a_line_for_several_points_and_a_mark_for_one():
-    fig = plots.frontier({"line": [(2e5, 0.9), (1e5, 0.8)], "one": [(4e6, 0.7)]})
+def test_the_frontier_has_a_line_for_several_points_and_named_marks_for_others():
+    near = {f"mark {n}": [(4e6, 0.7)] for n in range(3)} | {"theirs (published)": [(4.1e6, 0.7)]}
+    fig = frontier.draw({"line": [(2e5, 0.9), (1e5, 0.8)], **near})
     (axis,) = fig.axes
-    line, mark = axis.lines
+    line, *marks = axis.lines
     assert list(line.get_xdata()) == [1e5, 2e5]
-    assert (line.get_linestyle(), mark.get_linestyle()) == ("-", "None")
+    assert line.get_linestyle() == "-"
+    assert [mark.get_marker() for mark in marks] == ["s", "s", "s", "*"]
+    names = [text for text in axis.texts if text.get_text()]
+    assert [name.get_text() for name in names] == ["mark 0", "mark 1", "mark 2", "theirs"]
+    for one, other in combinations([name.get_window_extent() for name in names], 2):
+        assert not one.overlaps(other)
     assert axis.get_xscale() == "log"
     plots.plt.close(fig)
