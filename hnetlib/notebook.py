@@ -69,8 +69,10 @@ def table(rows: Sequence[Mapping[str, object]], *, caption: str) -> None:
     )
 
 
-def headline(label: str, value: str, note: str = "") -> None:
+def headline(label: str, value: str, note: str = "", source: str = "") -> None:
     """Display one number the report is about: what it is, the number, and how to read it.
+
+    `source`: the file of the repository that it was read from; "": the chapter's own run.
 
     Raises ValueError where `label` or `value` is empty.
     """
@@ -78,7 +80,7 @@ def headline(label: str, value: str, note: str = "") -> None:
     text = f"**{label}:** {value}" + (f" ({note})" if note else "")
     _emit(
         {
-            HEADLINE_MIME: {"label": label, "value": value, "note": note},
+            HEADLINE_MIME: {"label": label, "value": value, "note": note, "source": source},
             "text/markdown": text,
             "text/plain": text.replace("**", ""),
         },

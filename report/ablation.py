@@ -10,8 +10,8 @@ few steps each is also run without the penalty. What learns by Adam has Adam's r
 other. `TUNED` is the first row at the settings it does best with: of `SEARCH`, ten runs of a
 hundred tasks, about as many as were tried for `laptop`, on validation (`ablation_search.json`),
 with the few steps. `WHOLE` is that with the penalty summed over all old tasks, as the paper has it,
-where the others draw ten rows; `TUNED_SINES` is sines at its rates and beta, which were not searched
-for them.
+where the others draw ten rows; `TUNED_SINES` is sines at its rates and beta, which were not
+searched for them.
 
 By default with a quarter of the steps: Adam moves every one of 5.6 million parameters at each step
 and takes two to three times as long as what is learned here otherwise. Writes

@@ -1,4 +1,4 @@
-"""The K study: how much of the penalty a step must see, at the same cost for two ways to draw it.
+"""The study of draws: how much of the penalty a step must see, and how it is best drawn.
 
     python -m report.study         # what is not recorded yet; can be stopped at any time
 

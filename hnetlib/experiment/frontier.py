@@ -106,17 +106,14 @@ def draw(
     their name beside the first. `bound`: a name, and how many parameters it is.
     """
     fig, axis = plt.subplots(figsize=(7.0, 4.8))
-    kinds = {
-        False: ("s", "0.2", "run here, test images"),
-        True: ("*", "0.5", "published by others"),
-    }
+    ours, theirs = ("s", "0.2", "run here, test images"), ("*", "0.5", "published by others")
     named, seen = {}, set()
     for label, some in points.items():
         x, y = np.array(sorted(some)).T
         if label in lines if lines is not None else len(some) > 1:
             axis.plot(x, 1 - y, marker="o", label=label)
             continue
-        mark, color, kind = kinds[label.endswith(OTHERS)]
+        mark, color, kind = theirs if label.endswith(OTHERS) else ours
         once = {} if kind in seen else {"label": kind}
         axis.plot(x, 1 - y, mark, color=color, markersize=8 if mark == "*" else 5, **once)
         named[label.removesuffix(OTHERS)] = (x[0], 1 - y[0])
