@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from types import CellType, FunctionType
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+
+from hnetlib.reach import refuse_shared_memory, refuse_what_reaches_past
 
 CONSTANT_SPREAD = 0.05  # of a generated tensor that starts constant, as a share of its size
 Named = dict[tuple[str, ...], Tensor]  # by all names of a tensor: several where it is tied
@@ -40,6 +41,7 @@ def split_parameters(module: nn.Module, generate: str | Sequence[str]) -> tuple[
     for names, parameter in generated.items():
         _refuse_kind(names[0], parameter)
     _refuse_tables(module, {name for names in generated for name in names})
+    refuse_shared_memory(module, {id(parameter) for parameter in generated.values()})
     if len({p.device for p in parameters.values()}) > 1:
         devices = ", ".join(f"{names[0]} on {p.device}" for names, p in parameters.items())
         raise ValueError(f"target: expected all parameters on one device, got {devices}")
@@ -70,7 +72,6 @@ def by_tensor(named: Iterable[tuple[str, Tensor]]) -> Named:
 
 
 def _refuse_what_cannot_be_copied(module: nn.Module) -> None:
-    own = {id(x) for x in (*module.parameters(), *module.buffers(), *module.modules())}
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(f"{name}: not initialised yet; run the module on an input first")
@@ -84,15 +85,10 @@ def _refuse_what_cannot_be_copied(module: nn.Module) -> None:
                     f"copied; use torch.nn.utils.parametrizations.{old}"
                 )
         for name, value in vars(part).items():
-            where = f"{path}.{name}".lstrip(".")
             if isinstance(value, Tensor) and not value.is_leaf:
+                where = f"{path}.{name}".lstrip(".")
                 raise ValueError(f"{where}: computed from parameters, so it can't be copied")
-            if name not in _OF_PYTORCH and _reaches(value, own):
-                raise ValueError(
-                    f"{where}: reaches a parameter or module past the attributes they are "
-                    "registered as, so it would not see generated values; use nn.ParameterList, "
-                    "nn.ModuleList or a method"
-                )
+    refuse_what_reaches_past(module)
 
 
 def _refuse_wrapper(path: str, part: nn.Module) -> None:
@@ -121,32 +117,6 @@ def _refuse_tables(module: nn.Module, generated: set[str]) -> None:
                 raise ValueError(f"{name}: generated, so expected {option}={plain}, got {got}")
 
 
-# What nn.Module and nn.RNNBase keep themselves, and hooks, which may well look at the module.
-_OF_PYTORCH = {*vars(nn.Module()), "_flat_weights", "_flat_weight_refs"}
-
-
-def _reaches(value: object, own: set[int], depth: int = 0) -> bool:
-    """Whether a container holds one of these tensors, or a function has one or a module in it."""
-    if isinstance(value, Tensor):
-        return depth > 0 and id(value) in own
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple | set | frozenset):
-        return depth < 3 and any(_reaches(item, own, depth + 1) for item in value)
-    if not isinstance(value, FunctionType):
-        return False
-    cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
-    held = [getattr(item, "__self__", item) for item in (*cells, *(value.__defaults__ or ()))]
-    return any(id(item) in own or _reaches(item, own, depth + 1) for item in held)
-
-
-def _is_filled(cell: CellType) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:  # a name that is not assigned yet
-        return False
-
-
 def _refuse_kind(name: str, parameter: Tensor) -> None:
     if not parameter.is_floating_point():
         raise ValueError(f"{name}: expected real numbers, got {parameter.dtype}")
@@ -156,3 +126,6 @@ def _refuse_kind(name: str, parameter: Tensor) -> None:
         raise ValueError(f"{name}: expected values to start from, got none (device meta)")
     if not parameter.isfinite().all():
         raise ValueError(f"{name}: expected finite values to start from, got others")
+    single = torch.float64 if parameter.dtype == torch.float64 else torch.float32
+    if parameter.numel() and not parameter.detach().to(single).std(correction=0).isfinite():
+        raise ValueError(f"{name}: expected values of a finite spread, got larger ones")

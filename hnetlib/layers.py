@@ -76,7 +76,7 @@ def layers_of(
         expect_a(Real, frequency=frequency)
         if activation != "sine":
             raise ValueError(f"frequency: expected None with {activation}, got {frequency}")
-        if not frequency > 0:
-            raise ValueError(f"frequency: expected None or above 0, got {frequency}")
+        if not 0 < frequency < math.inf:
+            raise ValueError(f"frequency: expected None or a finite one above 0, got {frequency}")
     sines = partial(sine_layers, frequency=frequency)
     return {"relu": relu_layers, "elu": elu_layers, "sine": sines}[activation]

@@ -14,7 +14,7 @@ from hnetlib.experiment import paths
 ROOT = paths.PACKAGE.parent
 METHOD = {
     *("checks", "chunks", "generated", "hollow", "hypernet", "layers", "least_change", "order"),
-    *("regularizer", "skeleton", "snapshots", "squares", "states", "targets", "tokens"),
+    *("reach", "regularizer", "skeleton", "snapshots", "squares", "states", "targets", "tokens"),
 }
 ABOVE = {"notebook", "plots", "train", "__init__"}  # all else in hnetlib/
 MOST_LINES = 300
