@@ -1,6 +1,8 @@
 """Settings are checked where they come in: one line says what was expected and what came."""
 
 from collections.abc import Iterable
+from types import UnionType
+from typing import get_args
 
 
 def expect_one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -16,13 +18,14 @@ def expect_at_least(least: int, **sizes: int) -> None:
             raise ValueError(f"{name}: expected a whole number of at least {least}, got {size!r}")
 
 
-def expect_a(kind: type, **values: object) -> None:
+def expect_a(kind: type | UnionType, **values: object) -> None:
     """Raises a one-line TypeError for the first of these that is no `kind`."""
     for name, value in values.items():
         if not isinstance(value, kind):
             came = value if isinstance(value, type) else type(value)
             given = f"the class {came.__name__}" if came is value else came.__name__
-            raise TypeError(f"{name}: expected {kind.__name__}, got {given}")
+            expected = " or ".join(one.__name__ for one in get_args(kind) or (kind,))
+            raise TypeError(f"{name}: expected {expected}, got {given}")
 
 
 def expect_sizes(name: str, sizes: Iterable[int]) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """The output layer's share of a task: learned as generated weights, written with least change."""
 
+import math
 from numbers import Real
 
 import torch
@@ -73,7 +74,7 @@ class LeastChange:
                 f"num_chunks: expected at most one for each of the {width} features of the output "
                 f"layer (the last of hnet_hidden) with LeastChange, got {hnet.num_chunks}"
             )
-        if not damping > 0 or not 0 <= momentum < 1:
+        if not 0 < damping < math.inf or not 0 <= momentum < 1:
             raise ValueError(
                 f"expected damping > 0 and 0 <= momentum < 1, got {damping} and {momentum}"
             )

@@ -76,11 +76,17 @@ def warn_of_shared(keep: Any, task: int) -> None:
 def check_learned(keep: Any) -> None:
     """NotLearnedError where a task was run, but its token did not move, or is not finite."""
     run, task = keep.hnet.tasks_run, keep.task
-    if not run:
-        return  # nothing was trained here, or by tokens
+    token, before = keep.hnet.task_tokens[task], keep.token_before
+    if not run:  # nothing was trained here, or by tokens
+        if keep.asked and keep.old_tasks and torch.equal(token, before):
+            warnings.warn(
+                f"learning({task}): the penalty was asked for, but the hypernetwork that it is of "
+                "was not run, and has not learned the task; was a copy of it trained?",
+                stacklevel=4,
+            )
+        return
     if task not in run:
         raise NotLearnedError(f"learning({task}): only {sorted(run)} were run; not learned")
-    token, before = keep.hnet.task_tokens[task], keep.token_before
     if token.shape != before.shape:
         raise NotLearnedError(
             f"learning({task}): its chunks were selected meanwhile, so that no optimizer has its "

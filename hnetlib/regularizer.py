@@ -65,6 +65,7 @@ class TaskRegularizer:
         self.task: int | None = None  # the one being learned
         self.resumed: int | None = None  # the one a loaded state was in the middle of
         self.interrupted = False  # a task was begun and never became an old one
+        self.asked = False  # for the penalty, of the task being learned
         self.old_tasks: list[int] = []
         self.snapshots = StoredRows(hnet, hnet.scale[:0])  # or another of FORMS
         expect_a(Iterable, old_tasks=old_tasks)
@@ -103,6 +104,7 @@ class TaskRegularizer:
     def penalty_over(self, pairs: Tensor) -> Tensor:
         """The penalty summed over the `pairs` [K] that `draw` gave, a scalar; never in bf16."""
         self._learning()
+        self.asked = True
         if self.hnet.generator_frozen:
             return self.hnet.scale.new_zeros(())
         return self._with_price(self._penalty_over(pairs))
@@ -194,7 +196,7 @@ class TaskRegularizer:
         if self.least_change:
             self.least_change.begin(task, None if resumed else self._old_features())
         self.token_before = hnet.task_tokens[task].detach().clone()
-        hnet.tasks_run = frozenset()
+        hnet.tasks_run, self.asked = frozenset(), False
         self.task, self.resumed, self.interrupted = task, None, True
 
     def _make_old(self, task: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hnetlib.generated import Named, by_tensor
-from hnetlib.hollow import hollow
+from hnetlib.hollow import Hollow, hollow
 
 BUFFER = "what a forward changes has to be a buffer, of which each task has its own"
 
@@ -197,14 +197,26 @@ class NamedTensors(nn.Module):
 def on_meta(module: nn.Module) -> nn.Module:
     """A copy of the module whose parameters and buffers are on the meta device: no values."""
     memo = {}
-    for tensor in (*module.parameters(), *module.buffers()):
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.layout != torch.strided:
+            raise ValueError(
+                f"{name}: expected a dense one, got {tensor.layout}; a plain "
+                "attribute of the module may hold it"
+            )
         empty = torch.empty_like(tensor, device="meta", requires_grad=False)
         is_parameter = isinstance(tensor, nn.Parameter)
         memo[id(tensor)] = hollow(empty, is_parameter, tensor.requires_grad)
     try:
-        return copy.deepcopy(module, memo)
-    except (TypeError, RuntimeError, pickle.PickleError) as error:
+        empty = copy.deepcopy(module, memo)
+    except (TypeError, RuntimeError, NotImplementedError, pickle.PickleError) as error:
         raise ValueError(f"target: expected a module that can be copied, but: {error}") from error
+    for name, tensor in (*empty.named_parameters(), *empty.named_buffers()):
+        if not isinstance(tensor, Hollow):
+            raise ValueError(
+                f"{name}: expected copy.deepcopy(module, memo) to take it from memo; a "
+                "__deepcopy__ of the module's makes another"
+            )
+    return empty
 
 
 def _activations(module: nn.Module) -> dict[int, Tensor]:

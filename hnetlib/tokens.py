@@ -182,6 +182,12 @@ class TaskTokens(nn.Module):
 
     def load_state_dict(self, state_dict, *args, **kwargs):
         """As PyTorch has it, but a state that does not fit changes nothing."""
+        if self.extra_rows:
+            raise RuntimeError(
+                f"load_state_dict: task {min(self.extra_rows)} is being learned with LeastChange, "
+                "whose change is in no state of the hypernetwork; to go back within a task, copy "
+                "earlier values into the parameters, and into `least_change.change`"
+            )
         with unchanged_if_it_fails(self):
             return super().load_state_dict(state_dict, *args, **kwargs)
 

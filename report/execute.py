@@ -102,6 +102,8 @@ def execute(
     exception in one line, what ran is kept as `<stem>.failed.ipynb`, and an older `output` goes.
     """
     check_parameters(source, parameters)
+    if output.is_dir() or (output.exists() and output.samefile(source)):
+        raise NotebookError(f"output: expected a file that is not the source, got {output}")
     running, failed = (output.with_suffix(f".{state}.ipynb") for state in ("running", "failed"))
     output.parent.mkdir(parents=True, exist_ok=True)
     start, clock = time.time(), time.monotonic()

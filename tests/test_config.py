@@ -65,6 +65,8 @@ def test_the_first_task_gets_its_factor():
         ({"num_tasks": 10**9}, "num_tasks: expected at most 10,000 tasks, got 1000000000"),
         ({"noise_share": 1}, "noise_share: expected 0 to 0.9, with method hnet, got 1"),
         ({"noise_share": 0.2, "method": "si"}, "noise_share: expected 0 to 0.9, with method hnet"),
+        ({"threads": 100_000}, "threads: expected at most 1,024, got 100000"),
+        ({"cut": "layers.0.weight:1"}, "cut: expected chunks of at most the last hidden layer's"),
         ({"epochs": 3}, "settings: expected names among"),
     ],
 )

@@ -9,6 +9,8 @@ import torch
 from hnetlib.experiment import evaluation
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.learner import train_or_load
+from hnetlib.experiment.loop import DivergedError, fit
+from hnetlib.experiment.streams import SplitTasks
 from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.hypernet import Hypernetwork
 from hnetlib.targets import MLP, ConvLeNet
@@ -83,3 +85,23 @@ def test_fewer_evaluations_are_the_same_numbers_where_there_are_some(tiny, metho
     history = {(tag, step) for tag, _, step in some.load_checkpoint()["history"]}
     assert {step for tag, step in history if tag == "tasks/accuracy"} == {1, 2, 4, 5}
     assert {step for tag, step in history if tag == "tasks/learning_accuracy"} == {1, 2, 3, 4, 5}
+
+
+def test_a_network_without_numbers_is_right_nowhere():
+    labels = torch.tensor([0, 0, 1])
+    logits = torch.tensor([[torch.nan, 0.0], [1.0, 0.0], [torch.nan, torch.nan]])
+    assert evaluation.accuracy(lambda some: logits, torch.zeros(3, 2), labels) == 1 / 3
+
+
+def test_of_other_streams_it_says_so():
+    split = SplitTasks(load_data("mnist5k"), ((3, 1), (0, 5, 9)))
+    hnet = Hypernetwork(torch.nn.Linear(784, 3), 2, hnet_hidden=(4,))
+    with pytest.raises(TypeError, match="tasks: expected PermutedTasks, got SplitTasks"):
+        evaluation.evaluate_task_aware(hnet, split, 2)
+
+
+def test_a_fit_that_diverges_is_no_result():
+    network = MLP((784, 10, 10))
+    data = load_data("mnist5k")
+    with pytest.raises(DivergedError, match="training diverged: not finite after step"):
+        fit(network, network.parameters(), data, steps=20, batch_size=10, lr=1e30, points=1)

@@ -163,6 +163,23 @@ def test_failing_notebook_is_kept_apart_and_an_older_output_goes(tmp_path):
     assert [path.name for path in output.parent.iterdir()] == ["01_a.ipynb"]
 
 
+@pytest.mark.parametrize("kind", ["itself", "link", "folder"])
+def test_a_notebook_is_not_executed_into_its_source_or_a_folder(tmp_path, kind):
+    source = write(tmp_path / "n.ipynb", "x = 1", WRONG)
+    before, output = source.read_bytes(), tmp_path / "out.ipynb"
+    if kind == "itself":
+        output = source
+    elif kind == "link":
+        output.symlink_to(source)
+    else:
+        output.mkdir()
+    done = execute(source, output)
+    assert done.returncode == 1
+    assert "error: output: expected a file that is not the source" in done.stderr
+    assert source.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"n.ipynb", output.name}
+
+
 def test_source_saved_during_the_run_is_newer_than_the_output(tmp_path):
     source = tmp_path / "01_a.ipynb"
     write(source, PARAMETERS, f"import pathlib\npathlib.Path({str(source)!r}).touch()")

@@ -171,3 +171,22 @@ def test_many_tasks_are_summed_up_told_and_not_told(tiny, monkeypatch, tmp_path)
     assert [(row["seed"], row["num_tasks"]) for row in rows] == [(0, 3), (1, 3)]
     assert all(row["largest_change"] == 0 for row in rows)
     assert all(0.3 < row["untold"]["label"] <= row["untold"]["told"] for row in rows)
+
+
+def test_rules_by_confidence_need_logits_alone_and_numbers():
+    tasks = RotatedTasks(load_data("mnist5k"), (0.0, 90.0))
+    hnet = Hypernetwork(nn.Sequential(nn.Linear(784, 10)), 2, hnet_hidden=(4,))
+    rules = inference.RULES["confidence"]
+    found = inference.evaluate(hnet, tasks, rules, 8, 4)
+    assert all(0 <= one.task <= 1 for one in found.values())
+    with torch.no_grad():
+        hnet.task_tokens[1].fill_(torch.nan)
+    found = inference.evaluate(hnet, tasks, rules, 8, 4)
+    assert {one.task for one in found.values()} == {0.5}  # always the one with numbers
+    with pytest.raises(ValueError, match="expected a module that says its `pixel_weight`"):
+        inference.evaluate(hnet, tasks, inference.RULES["weights"], 8, 4)
+    with pytest.raises(ValueError, match="num_images: expected a whole number of at least 1"):
+        inference.evaluate(hnet, tasks, rules, 0, 4)
+    few = Hypernetwork(nn.Linear(784, 3), 2, hnet_hidden=(4,))
+    with pytest.raises(ValueError, match="expected a module with logits of 10 classes, got 3"):
+        inference.evaluate(few, tasks, rules, 8, 4)

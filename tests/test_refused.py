@@ -253,3 +253,35 @@ def test_a_module_that_cannot_be_copied_is_named():
     made.lock = threading.Lock()
     with pytest.raises(ValueError, match="target: expected a module that can be copied, but"):
         Hypernetwork(made, 1)
+
+
+class Remade(nn.Linear):
+    """Copies itself in a way of its own."""
+
+    def __deepcopy__(self, memo):
+        new = Remade(self.in_features, self.out_features)
+        new.load_state_dict(self.state_dict())
+        return new
+
+
+class Same(nn.Linear):
+    """Is not copied."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+@pytest.mark.parametrize("kind", [Remade, Same])
+def test_a_part_that_copies_itself_another_way_is_refused(kind):
+    with pytest.raises(ValueError, match=r"^(target|0\.weight): expected"):
+        Hypernetwork(nn.Sequential(kind(4, 4), nn.Linear(4, 3)), 1, hnet_hidden=(8,))
+
+
+def test_a_sparse_buffer_is_refused_and_a_sparse_attribute_is_not():
+    net = nn.Sequential(nn.Linear(4, 3))
+    net.adjacency = torch.eye(4).to_sparse()
+    assert Hypernetwork(net, 1, hnet_hidden=(8,)).run(torch.randn(2, 4), task=0).shape == (2, 3)
+    del net.adjacency
+    net.register_buffer("adjacency", torch.eye(4).to_sparse())
+    with pytest.raises(ValueError, match=r"^adjacency: expected a dense one"):
+        Hypernetwork(net, 1, hnet_hidden=(8,))

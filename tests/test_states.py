@@ -10,6 +10,8 @@ from torch import nn
 
 from hnetlib.chunks import Along
 from hnetlib.hypernet import Hypernetwork
+from hnetlib.least_change import LeastChange
+from hnetlib.regularizer import TaskRegularizer
 from hnetlib.targets import MLP
 
 SIZES = {"num_chunks": 4, "hnet_hidden": (9,)}
@@ -198,3 +200,28 @@ def test_a_frozen_table_of_integers_stays_one_when_a_state_thaws():
     hnet.load_state_dict(state)
     assert hnet.output_layer.weight.requires_grad
     assert not hnet.kept.shared.by_name()["table"].requires_grad
+
+
+def test_a_state_is_not_loaded_where_least_change_has_the_rest_of_it():
+    hnet = Hypernetwork(nn.Linear(4, 2), 1, hnet_hidden=(8,))
+    last = LeastChange(hnet)
+    keep, best = TaskRegularizer(hnet, least_change=last), copy.deepcopy(hnet.state_dict())
+    with keep.learning(0):
+        expected = pytest.raises(RuntimeError, match="task 0 is being learned with LeastChange")
+        with expected:
+            hnet.load_state_dict(best)
+    hnet.load_state_dict(best)
+
+
+def test_a_penalty_of_another_hypernetwork_than_the_one_that_learns_is_warned_of():
+    hnet = Hypernetwork(nn.Linear(4, 2), 2, hnet_hidden=(8,))
+    keep = TaskRegularizer(hnet, old_tasks=[0])
+    other = copy.deepcopy(hnet)
+
+    def learn_the_copy():
+        with keep.learning(1):
+            other.run(torch.randn(3, 4), task=1)
+            keep.penalty()
+
+    with pytest.warns(UserWarning, match="was not run, and has not learned the task"):
+        learn_the_copy()

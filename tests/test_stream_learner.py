@@ -41,6 +41,17 @@ def test_what_cannot_be_learned_is_said_before_anything_is(changes, line):
     assert all(torch.equal(a, b) for a, b in zip(before, hnet.parameters(), strict=True))
 
 
+def test_inputs_that_are_no_numbers_are_named():
+    x, y = torch.full((4, 3), torch.nan), torch.tensor([0, 1, 0, 1])
+    loader = DataLoader(TensorDataset(x, y), 2)
+    hnet = Hypernetwork(nn.Linear(3, 2), 1, hnet_hidden=(4,))
+    settings = {"steps": 2, "batch_size": 2, "lr": 0.1, "beta": 0.1}
+    with pytest.raises(DivergedError, match="its inputs are not finite"):
+        learn(hnet, LoaderTasks([(loader, loader)], 2), **settings)
+    with pytest.raises(TypeError, match="hnet: expected Hypernetwork, got Linear"):
+        learn(nn.Linear(3, 2), LoaderTasks([(loader, loader)], 2), **settings)
+
+
 def test_labels_of_any_whole_kind_are_learned_and_what_diverges_is_no_result():
     stream = _two_tasks(torch.zeros(20, dtype=torch.int32))
     hnet = Hypernetwork(nn.Linear(4, 2), 2, hnet_hidden=(8,))

@@ -165,6 +165,14 @@ def test_drawn_groups_use_up_the_classes_first():
     assert groups != drawn_classes((2, 3, 2, 3, 2), 10, seed=5)
 
 
+def test_left_over_classes_are_in_the_next_group_which_has_none_twice():
+    first, second, third = drawn_classes((4, 4, 4), 10, seed=1)
+    assert {*first, *second}.isdisjoint(third[:2])
+    assert len({*third}) == 4
+    with pytest.raises(ValueError, match="sizes: expected at most 10 classes, got 12"):
+        drawn_classes((12,), 10)
+
+
 @pytest.mark.parametrize("classes", [((0, 1), (2,)), ((3, 3),), ((9, 10),), ((-1, 2),)])
 def test_classes_that_can_not_be_told_apart_are_refused(data, classes):
     with pytest.raises(ValueError, match="two or more different ones of 0 to 9 per task, got"):
@@ -262,3 +270,31 @@ def test_a_shifted_task_moves_training_images_alone(data):
         ]
     assert len(moves) == 6, "each is moved by one of 25 ways"
     assert len(set(moves)) > 2
+
+
+class Augmented(torch.utils.data.Dataset):
+    """Draws from PyTorch's generator for each input."""
+
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, index):
+        return torch.rand(2) + index, index % 2
+
+
+def test_what_loaders_draw_between_batches_follows_the_generator_too():
+    stream, found = LoaderTasks([[DataLoader(Augmented(), 3, shuffle=True)] * 2], 2), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        batches = [x for x, _ in stream.train_batches(0, 3, 7, seeded_generator(0))]
+        found.append(torch.cat([*batches, stream.eval_set(0)[0]]))
+    assert torch.equal(*found)
+
+
+def test_evaluation_batches_that_can_be_read_once_are_refused():
+    batches = [(torch.randn(2, 3), torch.tensor([0, 1]))]
+    with pytest.raises(ValueError, match="task 0: expected evaluation batches that can be read ag"):
+        LoaderTasks([(batches, iter(batches))], num_classes=2)
+    once = LoaderTasks([(iter(batches), batches)], num_classes=2)
+    with pytest.raises(ValueError, match="expected batches to train from, got none"):
+        list(once.train_batches(0, 2, 2, seeded_generator(0)))

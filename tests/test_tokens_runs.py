@@ -179,6 +179,20 @@ def test_tasks_that_another_generator_taught_are_not_mixed_in(carried, tmp_path)
     assert same.accuracies == again.accuracies
 
 
+def test_what_is_damaged_is_learned_again_and_another_tasks_file_is_named(carried, tmp_path):
+    config = carried(steps_per_task=10, num_tasks=3)
+    whole = apart.learn_apart(config, tmp_path)
+    taught = tmp_path / "taught.pt"
+    taught.write_bytes(taught.read_bytes()[:500])
+    again = apart.learn_apart(config, str(tmp_path))
+    now = again.network.state_dict()
+    assert all(torch.equal(value, now[n]) for n, value in whole.network.state_dict().items())
+    assert [path.name for path in tmp_path.glob("taught*damaged*")]
+    (tmp_path / "task-2.pt").write_bytes((tmp_path / "task-1.pt").read_bytes())
+    with pytest.raises(ValueError, match=r"expected task-2.pt to be of that task, got 1"):
+        apart.learn_apart(config, tmp_path)
+
+
 def test_the_trained_one_is_kept_in_half_precision(carried, tmp_path, monkeypatch):
     run = train_or_load(carried(), progress=False)
     hnet = load_hnet(run)

@@ -34,6 +34,8 @@ from hnetlib.experiment.runs import identity_of
 from hnetlib.experiment.step import prepare_torch
 from hnetlib.experiment.tasks import PermutedTasks
 
+TAUGHT = ("network", "settings")  # what the files hold
+OF_TASK = ("tokens", "chosen", "accuracy", "seconds", "taught_by", "task")
 TASKS_A_JOB = 10  # a job reads images and builds the network first
 
 
@@ -53,7 +55,7 @@ def learn_apart(
         raise ValueError(
             f"generator_tasks: expected 1 to {config.num_tasks}, got {config.generator_tasks}"
         )
-    place = place.resolve()  # a worker may have begun elsewhere
+    place = Path(place).resolve()  # a worker may have begun elsewhere
     place.mkdir(parents=True, exist_ok=True)
     teacher = taught_by(taught(config, place))
     later = range(config.generator_tasks, config.num_tasks)
@@ -77,7 +79,7 @@ def taught(config: Config, place: Path) -> Learner:
     """A learner whose generator is frozen: from its file, or by learning the first tasks."""
     learner = learner_of(config)
     with locked(place / "taught.lock", f"{place.name}: what is taught first"):
-        if not (place / "taught.pt").exists():
+        if _whole(place / "taught.pt", TAUGHT) is None:
             few = learner_of(replace(config, num_tasks=config.generator_tasks))
             for task in range(config.generator_tasks):
                 few.learn_task(task)
@@ -107,16 +109,29 @@ def learned_task(path: Path, teacher: str, device: str = "cpu") -> dict | None:
 
     ValueError where another generator taught it.
     """
-    try:
-        kept = read_tensors(path, device) if path.exists() else None
-    except DamagedError:
-        set_aside(path, "it is damaged")
-        return None
+    kept = _whole(path, OF_TASK, device)
+    if kept is not None and path.stem != f"task-{kept['task']}":
+        raise ValueError(f"place: expected {path.name} to be of that task, got {kept['task']}")
     if kept is not None and kept.get("taught_by") != teacher:
         raise ValueError(
             f"place: expected {path.name} to be of the settings and the generator in taught.pt, "
             f"got others; without it the task is learned again: {path}"
         )
+    return kept
+
+
+def _whole(path: Path, parts: tuple[str, ...], device: str = "cpu") -> dict | None:
+    """What a file has, if it has these parts; None where there is none, or it is set aside."""
+    if not path.exists():
+        return None
+    try:
+        kept = read_tensors(path, device)
+        lacking = [part for part in parts if part not in kept]
+    except DamagedError:
+        kept, lacking = {}, ["all of it"]
+    if lacking:
+        set_aside(path, "it is damaged")
+        return None
     return kept
 
 
@@ -145,6 +160,7 @@ def learn_some(config: Config, place: Path, tasks: Iterable[int]) -> float:
         kept = {"tokens": hnet.task_tokens[task].detach(), "chosen": hnet.selections.of(task)}
         accuracies.append(float(right[0]))
         kept |= {"accuracy": accuracies[-1], "seconds": seconds, "taught_by": teacher}
+        kept["task"] = task
         write_tensors(path, kept)
     return sum(accuracies) / len(accuracies)
 

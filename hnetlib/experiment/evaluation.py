@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from hnetlib.checks import expect_a
 from hnetlib.experiment.plain import PlainNetwork
 from hnetlib.experiment.tasks import PermutedTasks
 from hnetlib.hypernet import Hypernetwork
@@ -51,6 +52,7 @@ def evaluate_task_aware(
     task-incremental scenario of arXiv 1904.07734). A hypernetwork takes that task's token, a plain
     network its head, where it has one for each task.
     """
+    expect_a(PermutedTasks, tasks=tasks)  # of other streams `stream_learner.accuracy_on`
     correct = []
     with in_eval_mode(network):
         for group in torch.arange(first, num_learned).split(at_once):
@@ -93,11 +95,16 @@ def _count_right(
 def _right(
     classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, classes: int | None = None
 ) -> Tensor:
-    """How many `images` [M, D] `classify` labels right; leading dimensions of logits are kept."""
-    return sum(
-        (classify(some)[..., :classes].argmax(-1) == true).sum(-1)
-        for some, true in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True)
-    )
+    """How many `images` [M, D] `classify` labels right; leading dimensions of logits are kept.
+
+    Where a logit is no number, nothing is right.
+    """
+    right = []
+    for some, true in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True):
+        logits = classify(some)[..., :classes]  # [..., B, classes]
+        known = ~logits.isnan().any(-1)  # argmax would give the first class
+        right.append(((logits.argmax(-1) == true) & known).sum(-1))
+    return sum(right)
 
 
 def average_accuracy(R: np.ndarray) -> float:

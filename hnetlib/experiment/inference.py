@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from hnetlib.checks import expect_a, expect_at_least
 from hnetlib.experiment.evaluation import Network, in_eval_mode
 from hnetlib.experiment.streams import ImageTasks
 from hnetlib.experiment.tasks import PermutedTasks
@@ -32,7 +33,7 @@ class Said:
     images: Tensor  # [B, D]
     logits: Tensor  # [T, B, classes]: of each task's network, -inf for classes it lacks
     none: Tensor | None  # [T, B]: their logit that an image is of no class, where they have one
-    energy: Tensor  # [T, D]: of each task's weights, see `column_energy`
+    energy: Tensor | None  # [T, D]: of each task's weights, see `column_energy`; None: unknown
     means: Tensor  # [T, D]: mean training image of each task
 
 
@@ -71,6 +72,8 @@ def light_on_energy(said: Said) -> Tensor:
     Columns of the first layer learn where there is light: a pixel that is dark in all images of a
     task gets no gradient. So weights say where a task's images carry light.
     """
+    if said.energy is None:
+        raise ValueError("light on energy: expected a module that says its `pixel_weight`")
     return _light_on(said.images, said.energy)
 
 
@@ -168,7 +171,8 @@ def evaluate(
     """
     rows: dict[str, list[list[float]]] = {name: [] for name in rules}
     for task, (said, labels) in enumerate(_said_of_each(network, tasks, num_images)):
-        right = said.logits.argmax(-1) == labels  # [T, B]
+        known = ~said.logits.isnan().any(-1)  # a logit that is no number is no answer
+        right = (said.logits.argmax(-1) == labels) & known  # [T, B]
         for name, rule in rules.items():
             rows[name].append(_row(rule(said), right, task, batch))
     return {name: Found(*torch.tensor(row).mean(0).tolist()) for name, row in rows.items()}
@@ -204,7 +208,11 @@ def score_all(
 def _said_of_each(network: Network, tasks: Tasks, num_images: int) -> Iterator[tuple[Said, Tensor]]:
     """For each task: what there is to say of images of it, and their labels [B]."""
     networks = list(networks_of_all(network, tasks.num_tasks))  # asked again for each task
-    energy, means = column_energy(network, tasks.num_tasks, networks), mean_images(tasks)
+    expect_a(PermutedTasks | ImageTasks, tasks=tasks)
+    expect_at_least(1, num_images=num_images)
+    known = hasattr(network.target, "pixel_weight")
+    energy = column_energy(network, tasks.num_tasks, networks) if known else None
+    means = mean_images(tasks)
     classes = tasks.data.num_classes
     for task in range(tasks.num_tasks):
         images, labels = _images_of(tasks, task, num_images)
@@ -218,6 +226,9 @@ def among_classes(logits: Tensor, tasks: Tasks, asked: Iterable[int] | None = No
     asked = range(tasks.num_tasks) if asked is None else asked
     own = torch.tensor([tasks.num_classes(int(task)) for task in asked], device=logits.device)
     logits = logits[..., : tasks.data.num_classes]
+    if logits.shape[-1] < own.max():
+        expected = f"a module with logits of {own.max()} classes"
+        raise ValueError(f"network: expected {expected}, got {logits.shape[-1]}")
     lacks = torch.arange(logits.shape[-1], device=logits.device) >= own[:, None]  # [T, classes]
     return logits.masked_fill(lacks[:, None], -torch.inf)
 
@@ -231,7 +242,7 @@ def _images_of(tasks: Tasks, task: int, num_images: int) -> tuple[Tensor, Tensor
 
 def _row(scores: Tensor, right: Tensor, task: int, batch: int) -> list[float]:
     """The numbers of `Found` for one task: scores [T, B], and which networks are right [T, B]."""
-    found = scores.argmax(0)  # [B]
+    found = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf).argmax(0)  # [B]
     label, hit, told = right.gather(0, found[None])[0], found == task, right[task]
     parts = zip(hit.float().split(batch), told.float().split(batch), strict=True)
     decided = torch.cat([who.mean() * right_there for who, right_there in parts])

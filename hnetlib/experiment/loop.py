@@ -150,8 +150,10 @@ def fit(
     """Trains `parameters` by Adam, its rate falling to 0 along half a cosine.
 
     Returns the accuracy on `data`'s evaluation images, {step: accuracy}, at `points` equal
-    distances and always after the last step. The seed decides the batches.
+    distances and always after the last step. The seed decides the batches. DivergedError where the
+    loss or a parameter is not finite by then.
     """
+    parameters = [*parameters]
     optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     images, labels = data.train_images, data.train_labels
@@ -164,5 +166,10 @@ def fit(
         optimizer.step()
         schedule.step()
         if step % max(1, steps // points) == 0 or step == steps:
+            if not all(tensor.isfinite().all() for tensor in (loss, *parameters)):
+                raise DivergedError(
+                    f"training diverged: not finite after step {step}, the loss is {loss.item()}; "
+                    "a smaller learning rate may help"
+                )
             measured[step] = accuracy(classify, data.eval_images, data.eval_labels)
     return measured

@@ -18,6 +18,7 @@ from hnetlib.targets import MLP
 LARGEST, LARGEST_RATE = 1e30, 1e36  # far above any use, and float32 has them
 LARGEST_SEED = 2**63 - 1  # what PyTorch's generators take
 MOST_TASKS = 10_000  # the accuracy matrix alone then takes 0.8 GB
+MOST_THREADS = 1024  # more than any machine's cores; PyTorch starts them all, or crashes
 FROM_0 = ("seed", "permutation_seed", "generator_tasks", "pixels_with_token")
 ABOVE_0 = ("lr", "head_lr_factor", "token_lr_factor", "damping")
 AT_LEAST_0 = ("beta", "strength", "frequency")
@@ -50,6 +51,7 @@ def _numbers(config: Any) -> Iterator[Rule]:
             sound = is_whole(getattr(config, field.name), 1)
             yield field.name, sound, "a whole number of at least 1"
     yield "num_tasks", config.num_tasks <= MOST_TASKS, f"at most {MOST_TASKS:,} tasks"
+    yield "threads", config.threads <= MOST_THREADS, f"at most {MOST_THREADS:,}"
     for name in FROM_0:
         sound = is_whole(getattr(config, name), 0, LARGEST_SEED)
         yield name, sound, f"a whole number from 0 to {LARGEST_SEED}"
@@ -102,13 +104,13 @@ def _of_tokens(config: Any) -> Iterator[Rule]:
     yield "head_optimizer", sound, "adam with tokens chunk or generator_tasks"
 
 
-def _try_cut(config: Any) -> None:
-    """ValueError unless the target's parameters can be cut so."""
+def _try_cut(config: Any) -> int:
+    """In how many chunks the target's parameters are cut; ValueError unless they can be."""
     with torch.device("meta"):
         target = config.make_target()
     pieces = [Piece((n,), p.shape, p.dtype) for n, p in target.named_parameters()]
     chosen = [piece for piece in pieces if piece.names[0] in config.generate]
-    config.cut_of_target(chosen or pieces, 1)
+    return config.cut_of_target(chosen or pieces, 1).num_chunks
 
 
 def _of_method(config: Any) -> Iterator[Rule]:
@@ -134,4 +136,7 @@ def _of_the_last_layer(config: Any) -> Iterator[Rule]:
         yield "look_ahead", not config.look_ahead, f"False with {config.head_optimizer}"
         units = config.hnet_hidden[-1]
         limit = f"at most the last hidden layer's {units} units with {config.head_optimizer}"
-        yield "num_chunks", config.num_chunks <= units, limit
+        if config.cut == "flat":
+            yield "num_chunks", config.num_chunks <= units, limit
+        else:
+            yield "cut", _try_cut(config) <= units, f"chunks of {limit}"

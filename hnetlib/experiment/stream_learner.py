@@ -58,6 +58,7 @@ def learn(
     first `most` evaluation inputs of each task. ValueError for what can't be learned so, before
     anything is; DivergedError where a loss is no finite number.
     """
+    expect_a(Hypernetwork, hnet=hnet)
     expect_a(Stream, stream=stream)
     expect_at_least(1, steps=steps, batch_size=batch_size, most=1 if most is None else most)
     expect_at_least(1, num_tasks=stream.num_tasks)
@@ -122,7 +123,8 @@ def learn_task(
             if beta:
                 loss = loss + beta * keep.penalty()
             if not loss.isfinite():
-                raise DivergedError(f"task {task}: the loss is {loss.item()}; lower rates may help")
+                what = "lower rates may help" if x.isfinite().all() else "its inputs are not finite"
+                raise DivergedError(f"task {task}: the loss is {loss.item()}; {what}")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

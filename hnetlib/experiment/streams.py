@@ -185,14 +185,19 @@ def drawn_classes(
 ) -> tuple[tuple[int, ...], ...]:
     """Groups of classes of these sizes for `SplitTasks`, from one random order after another.
 
-    Groups share no class until all have been used.
+    Groups share no class until all have been used. ValueError for one of more classes than there
+    are.
     """
     draw, queue, groups = np.random.default_rng(seed), [], []
     for size in sizes:
-        if len(queue) < size:
-            queue = draw.permutation(num_classes).tolist()
-        groups.append(tuple(queue[:size]))
-        queue = queue[size:]
+        if size > num_classes:
+            raise ValueError(f"sizes: expected at most {num_classes} classes, got {size}")
+        group, queue = queue[:size], queue[size:]
+        if len(group) < size:  # all have been used, or are in this group
+            order = draw.permutation(num_classes).tolist()
+            more = [c for c in order if c not in group][: size - len(group)]
+            group, queue = group + more, [c for c in order if c not in more]
+        groups.append(tuple(group))
     return tuple(groups)
 
 
@@ -200,8 +205,10 @@ class LoaderTasks:
     """Tasks of one's own: for each a DataLoader to train from and one to evaluate with.
 
     Each gives pairs of inputs [B, ...] and labels [B]. `num_classes`: one for all tasks, or one a
-    task. The training loaders' own batch sizes count. Their order follows the `generator` given to
-    `train_batches`, unless they have one of their own. Evaluation sets are read whole.
+    task. The training loaders' own batch sizes count. What they draw from PyTorch, their order and
+    augmentations in this process, follows the `generator` given to `train_batches`, unless they
+    have one of their own. Evaluation sets are read whole, as often as accuracy is measured, so
+    they can't be iterators.
     """
 
     def __init__(
@@ -212,6 +219,10 @@ class LoaderTasks:
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 expected = "a loader to train from and one to evaluate with"
                 raise ValueError(f"task {task}: expected {expected}, got {type(pair).__name__}")
+            if isinstance(pair[1], Iterator):
+                got = type(pair[1]).__name__
+                expected = "evaluation batches that can be read again, as a DataLoader or a list"
+                raise ValueError(f"task {task}: expected {expected}, got an iterator ({got})")
         same = not isinstance(num_classes, Iterable)
         self.classes = [num_classes] * len(self.loaders) if same else list(num_classes)
         for classes in self.classes:
@@ -248,7 +259,9 @@ class LoaderTasks:
     def eval_set(self, task: int) -> Batch:
         """All that the evaluation loader gives: inputs [M, ...], labels [M]."""
         expect_task(self, task)
-        batches = [self._checked(batch, task) for batch in self.loaders[task][1]]
+        with torch.random.fork_rng(devices=[]):  # what is drawn is the same each time
+            torch.manual_seed(0)
+            batches = [self._checked(batch, task) for batch in self.loaders[task][1]]
         if not batches:
             raise ValueError(f"task {task}: expected batches to evaluate with, got none")
         inputs, labels = zip(*batches, strict=True)
@@ -271,12 +284,17 @@ class LoaderTasks:
 
 
 def _one_pass(loader: Iterable, task: int, generator: Generator) -> Iterator[object]:
-    """All batches of a loader; a shuffling one draws its order before it gives the first."""
+    """All batches of a loader, which draws from PyTorch's generator as this one has it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        batches = iter(loader)
-        first = next(batches, None)
-    if first is None:
-        raise ValueError(f"task {task}: expected batches to train from, got none")
-    yield first
-    yield from batches
+        batches, state = iter(loader), torch.get_rng_state()
+    for number in itertools.count():
+        with torch.random.fork_rng(devices=[]):  # what happens between batches draws too
+            torch.set_rng_state(state)
+            batch = next(batches, None)
+            state = torch.get_rng_state()
+        if batch is None and number == 0:
+            raise ValueError(f"task {task}: expected batches to train from, got none (any more)")
+        if batch is None:
+            return
+        yield batch
