@@ -10,8 +10,8 @@ few steps each is also run without the penalty. What learns by Adam has Adam's r
 other. `TUNED` is the first row at the settings it does best with: of `SEARCH`, ten runs of a
 hundred tasks, about as many as were tried for `laptop`, on validation (`ablation_search.json`),
 with the few steps. `WHOLE` is that with the penalty summed over all old tasks, as the paper has it,
-where the others draw ten rows; `TUNED_SINES` is sines at its rates and beta, which were not
-searched for them.
+where the others draw ten rows; `TUNED_SINES` and `WHOLE_SINES` are sines at the same rates and
+beta, which were not searched for them.
 
 By default with a quarter of the steps: Adam moves every one of 5.6 million parameters at each step
 and takes two to three times as long as what is learned here otherwise. Writes
@@ -32,6 +32,7 @@ from report.study import row_of
 
 PAPER, TUNED = "Adam, ReLU", "Adam, ReLU, tuned"
 WHOLE, TUNED_SINES = "Adam, ReLU, tuned, whole penalty", "Adam, sines, same rates"
+WHOLE_SINES = "Adam, sines, same rates, whole penalty"
 ADAM = {"head_optimizer": "adam", "lr": 1e-3, "head_lr_factor": 1.0}
 STEPS: dict[str, dict] = {
     PAPER: ADAM | {"hnet_activation": "relu"},
@@ -90,6 +91,8 @@ def planned(found: dict, steps_per_task: int) -> Iterator[tuple[str, Config]]:
         yield TUNED, make(STEPS[PAPER] | found, steps_per_task, pair)
         yield TUNED_SINES, make(STEPS["+ sines"] | found, steps_per_task, pair)
         yield WHOLE, make(STEPS[PAPER] | found | {"penalty": "all"}, steps_per_task, pair)
+        sines = STEPS["+ sines"] | found | {"penalty": "all"}
+        yield WHOLE_SINES, make(sines, steps_per_task, pair)
         for name, changes in list(STEPS.items())[:-1]:
             if steps_per_task == FEW_STEPS:
                 yield name, make(changes | {"beta": 0.0}, steps_per_task, pair)
