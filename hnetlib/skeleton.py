@@ -168,7 +168,12 @@ class NamedTensors(nn.Module):
 
     def __init__(self, tensors: Named, persistent: bool = True) -> None:
         super().__init__()
-        self._names = {names[0].replace(".", "/"): names for names in tensors}  # no dots allowed
+        self._names: dict[str, tuple[str, ...]] = {}
+        for names in tensors:
+            key = names[0].replace(".", "/")  # no dots allowed
+            while key in self._names or hasattr(self, key):  # a buffer called `half`, say
+                key += "/"
+            self._names[key] = names
         for key, tensor in zip(self._names, tensors.values(), strict=True):
             if isinstance(tensor, nn.Parameter):
                 self.register_parameter(key, tensor)

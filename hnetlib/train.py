@@ -116,7 +116,9 @@ def _read(arguments: list[str], start: dict) -> dict:
         use_underscores=True,
     )
     if unknown:
-        raise ValueError(f"settings: expected those that --help lists, got {unknown[0]}")
+        switch = "; a switch takes no value: --look_ahead, --no_look_ahead"
+        hint = switch if unknown[0].lower() in ("true", "false") else ""
+        raise ValueError(f"settings: expected those that --help lists, got {unknown[0]}{hint}")
     return vars(settings)
 
 

@@ -76,7 +76,7 @@ def _abstract(rows: dict) -> str:
         "layer written with least change to old tasks, hold its final average accuracy at "
         f"{_accuracy(ours)} % (n = {ours['n_seeds']}); without either "
         f"{_accuracy(rows[FREE])} % are left. ReLUs, Adam for every layer, half the size and "
-        f"half the images hold {_accuracy(rows[ADAM])} %. Ours is "
+        f"other settings hold {_accuracy(rows[ADAM])} %. Ours is "
         f"{ours['stored_eval'] / one:.0f} times one target; {ALL_TASKS} separate networks, "
         f"{separate['stored_eval'] / ours['stored_eval']:.1f} times its size, reach "
         f"{_accuracy(separate)} %. Smaller than one target, it keeps {_accuracy(rows[SMALL])} %. "

@@ -8,7 +8,10 @@ import pytest
 import torch
 from kinds import KINDS
 from torch import nn
+from torch.nn.functional import cross_entropy
 
+from hnetlib import Hypernetwork
+from hnetlib.chunks import Along
 from hnetlib.experiment import paths
 
 README = (paths.PACKAGE.parent / "README.md").read_text(encoding="utf-8")
@@ -43,6 +46,29 @@ def test_the_loop_learns_and_keeps(names):
         right = names["hnet"].run(x, task=task).argmax(1) == y
         assert right.float().mean() > 0.9
     assert type(names["net"]) is nn.Sequential
+
+
+def test_tokens_that_carry_the_task_are_made_as_it_says():
+    torch.manual_seed(0)
+    chosen = dict(re.findall(r"`(generate|cut|tokens)=(.*?)`", README))
+    how = {name: eval(value, {"Along": Along}) for name, value in chosen.items()}
+    module = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 2))
+    small = {"task_token_dim": 8, "hnet_hidden": (64,), "hnet_activation": "sine"}
+    hnet = Hypernetwork(module, **how, **small, frequency=1.5)
+    x = torch.randn(512, 20)
+    y = (x[:, :10].sum(1) > x[:, 10:].sum(1)).long()
+    orders = [torch.randperm(20) for _ in range(3)]
+    for number, order in enumerate(orders):
+        task = hnet.add_task()
+        optimizer = torch.optim.Adam(hnet.parameters_of(task), lr=3e-2 if number else 3e-3)
+        for _ in range(150):
+            optimizer.zero_grad()
+            cross_entropy(hnet.run(x[:, order], task=task), y).backward()
+            optimizer.step()
+        if number == 0:
+            hnet.freeze_generator()
+    for task, order in enumerate(orders):  # none is forgotten
+        assert (hnet.run(x[:, order], task=task).argmax(1) == y).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("name", ["", ".chunks", ".experiment.stream_learner"])

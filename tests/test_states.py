@@ -225,3 +225,14 @@ def test_a_penalty_of_another_hypernetwork_than_the_one_that_learns_is_warned_of
 
     with pytest.warns(UserWarning, match="was not run, and has not learned the task"):
         learn_the_copy()
+
+
+@pytest.mark.parametrize("name", ["replace", "by_name", "names_of", "_names"])
+def test_a_buffer_may_have_any_name(name):
+    module = nn.Linear(4, 2)
+    module.register_buffer(name, torch.arange(3.0))
+    hnet, again = (Hypernetwork(module, 1, hnet_hidden=(8,)) for _ in range(2))
+    again.load_state_dict(hnet.state_dict())
+    x = torch.randn(3, 4)
+    assert torch.equal(hnet.run(x, task=0), again.run(x, task=0))
+    assert torch.equal(getattr(hnet.materialize(0), name), torch.arange(3.0))

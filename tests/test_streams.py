@@ -294,7 +294,7 @@ def test_what_loaders_draw_between_batches_follows_the_generator_too():
 def test_evaluation_batches_that_can_be_read_once_are_refused():
     batches = [(torch.randn(2, 3), torch.tensor([0, 1]))]
     with pytest.raises(ValueError, match="task 0: expected evaluation batches that can be read ag"):
-        LoaderTasks([(batches, iter(batches))], num_classes=2)
+        LoaderTasks([(batches, iter(batches))], num_classes=torch.tensor(2))
     once = LoaderTasks([(iter(batches), batches)], num_classes=2)
     with pytest.raises(ValueError, match="expected batches to train from, got none"):
         list(once.train_batches(0, 2, 2, seeded_generator(0)))

@@ -144,6 +144,8 @@ class Run:
             place, num_tasks = config.parent, read_json(config).get("num_tasks", 0)
             if read_json(place / "provenance.json").get("family") != self.family:
                 continue
+            if not isinstance(num_tasks, int):  # a damaged file
+                continue
             if num_tasks >= self.config.num_tasks or num_tasks % self.config.eval_every:
                 continue
             with suppress(RunError):

@@ -157,7 +157,7 @@ class SplitTasks(ImageTasks):
     def __post_init__(self) -> None:
         there = range(self.data.num_classes)
         for some in self.classes:
-            if len(some) < 2 or len(set(some)) < len(some) or not set(some) <= set(there):
+            if not isinstance(some, tuple | list) or len(some) < 2 or len(set(some)) < len(some) or not set(some) <= set(there):
                 expected = f"two or more different ones of 0 to {there[-1]} per task"
                 raise ValueError(f"classes: expected {expected}, got {some!r}")
 
@@ -223,7 +223,7 @@ class LoaderTasks:
                 got = type(pair[1]).__name__
                 expected = "evaluation batches that can be read again, as a DataLoader or a list"
                 raise ValueError(f"task {task}: expected {expected}, got an iterator ({got})")
-        same = not isinstance(num_classes, Iterable)
+        same = hasattr(num_classes, "__index__") or not isinstance(num_classes, Iterable)
         self.classes = [num_classes] * len(self.loaders) if same else list(num_classes)
         for classes in self.classes:
             expect_at_least(1, num_classes=classes)
@@ -273,14 +273,16 @@ class LoaderTasks:
             got = ", ".join(type(part).__name__ for part in parts)
             raise TypeError(f"task {task}: expected batches of two tensors, got {got}")
         inputs, labels = parts
-        if labels.shape != inputs.shape[:1] or labels.is_floating_point():
+        kind = labels.is_floating_point() or labels.is_complex()
+        if labels.shape != inputs.shape[:1] or kind:
             got = f"{list(labels.shape)} of {labels.dtype}"
             raise ValueError(f"task {task}: expected a whole number for each input, got {got}")
+        labels = labels.long()  # of some kinds nothing can be compared
         wrong = labels[(labels < 0) | (labels >= self.classes[task])]
         if len(wrong):
             expected = f"labels from 0 to {self.classes[task] - 1}"
             raise ValueError(f"task {task}: expected {expected}, got {int(wrong[0])}")
-        return inputs, labels.long()
+        return inputs, labels
 
 
 def _one_pass(loader: Iterable, task: int, generator: Generator) -> Iterator[object]:
