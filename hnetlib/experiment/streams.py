@@ -157,7 +157,8 @@ class SplitTasks(ImageTasks):
     def __post_init__(self) -> None:
         there = range(self.data.num_classes)
         for some in self.classes:
-            if not isinstance(some, tuple | list) or len(some) < 2 or len(set(some)) < len(some) or not set(some) <= set(there):
+            group = set(some) if isinstance(some, tuple | list) else set()
+            if len(group) < 2 or len(group) < len(some) or not group <= set(there):
                 expected = f"two or more different ones of 0 to {there[-1]} per task"
                 raise ValueError(f"classes: expected {expected}, got {some!r}")
 
