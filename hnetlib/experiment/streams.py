@@ -206,10 +206,9 @@ class LoaderTasks:
     """Tasks of one's own: for each a DataLoader to train from and one to evaluate with.
 
     Each gives pairs of inputs [B, ...] and labels [B]. `num_classes`: one for all tasks, or one a
-    task. The training loaders' own batch sizes count. What they draw from PyTorch, their order and
-    augmentations in this process, follows the `generator` given to `train_batches`, unless they
-    have one of their own. Evaluation sets are read whole, as often as accuracy is measured, so
-    they can't be iterators.
+    task. The training loaders' own batch sizes count. What they draw from PyTorch in this process
+    follows the `generator` of `train_batches`, unless they have one of their own. Evaluation sets
+    are read whole, again and again.
     """
 
     def __init__(
@@ -221,9 +220,8 @@ class LoaderTasks:
                 expected = "a loader to train from and one to evaluate with"
                 raise ValueError(f"task {task}: expected {expected}, got {type(pair).__name__}")
             if isinstance(pair[1], Iterator):
-                got = type(pair[1]).__name__
-                expected = "evaluation batches that can be read again, as a DataLoader or a list"
-                raise ValueError(f"task {task}: expected {expected}, got an iterator ({got})")
+                expected = "evaluation batches that can be read again, as of a DataLoader or a list"
+                raise ValueError(f"task {task}: expected {expected}, got an iterator")
         same = hasattr(num_classes, "__index__") or not isinstance(num_classes, Iterable)
         self.classes = [num_classes] * len(self.loaders) if same else list(num_classes)
         for classes in self.classes:
@@ -294,10 +292,9 @@ def _one_pass(loader: Iterable, task: int, generator: Generator) -> Iterator[obj
     for number in itertools.count():
         with torch.random.fork_rng(devices=[]):  # what happens between batches draws too
             torch.set_rng_state(state)
-            batch = next(batches, None)
-            state = torch.get_rng_state()
-        if batch is None and number == 0:
-            raise ValueError(f"task {task}: expected batches to train from, got none (any more)")
-        if batch is None:
+            batch, state = next(batches, None), torch.get_rng_state()
+        if batch is None and number > 0:
             return
+        if batch is None:
+            raise ValueError(f"task {task}: expected batches to train from, got none (any more)")
         yield batch
