@@ -74,7 +74,7 @@ def _title(title: str, chapter: Chapter) -> str:
     """The title; of an appendix without that word, which its letter says."""
     if chapter.number == chapter.key:
         return title
-    return re.sub(r"^Appendix:\s*(\w)", lambda m: m[1].upper(), title)
+    return re.sub(r"^Appendix(?: \w)?:\s*(\w)", lambda m: m[1].upper(), title)
 
 
 def _read(path: Path) -> nbformat.NotebookNode:

@@ -60,7 +60,7 @@ def notebook(tmp_path_factory):
         output({PROVENANCE_MIME: {"run": "reference: hnet, seed 0"}, "text/markdown": "x"}),
     ]
     path = tmp_path_factory.mktemp("executed") / "90_more.ipynb"
-    nbformat.write(new_notebook(cells=[new_markdown_cell("# 90. Appendix: more"), cell]), path)
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Appendix A: more"), cell]), path)
     return path
 
 
