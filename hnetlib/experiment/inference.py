@@ -207,9 +207,9 @@ def score_all(
 @torch.no_grad()
 def _said_of_each(network: Network, tasks: Tasks, num_images: int) -> Iterator[tuple[Said, Tensor]]:
     """For each task: what there is to say of images of it, and their labels [B]."""
-    networks = list(networks_of_all(network, tasks.num_tasks))  # asked again for each task
     expect_a(PermutedTasks | ImageTasks, tasks=tasks)
     expect_at_least(1, num_images=num_images)
+    networks = list(networks_of_all(network, tasks.num_tasks))  # asked again for each task
     known = hasattr(network.target, "pixel_weight")
     energy = column_energy(network, tasks.num_tasks, networks) if known else None
     means = mean_images(tasks)
@@ -242,7 +242,7 @@ def _images_of(tasks: Tasks, task: int, num_images: int) -> tuple[Tensor, Tensor
 
 def _row(scores: Tensor, right: Tensor, task: int, batch: int) -> list[float]:
     """The numbers of `Found` for one task: scores [T, B], and which networks are right [T, B]."""
-    found = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf).argmax(0)  # [B]
+    found = scores.masked_fill(scores.isnan(), -torch.inf).argmax(0)  # [B]
     label, hit, told = right.gather(0, found[None])[0], found == task, right[task]
     parts = zip(hit.float().split(batch), told.float().split(batch), strict=True)
     decided = torch.cat([who.mean() * right_there for who, right_there in parts])

@@ -205,7 +205,7 @@ def drawn_classes(
 class LoaderTasks:
     """Tasks of one's own: for each a DataLoader to train from and one to evaluate with.
 
-    Each gives pairs of inputs [B, ...] and labels [B]. `num_classes`: one for all tasks, or one a
+    Each gives pairs of inputs [B, ...] and labels [B]. `num_classes`: one for all tasks, or one per
     task. The training loaders' own batch sizes count. What they draw from PyTorch in this process
     follows the `generator` of `train_batches`, unless they have one of their own. Evaluation sets
     are read whole, again and again.
