@@ -1,8 +1,11 @@
 """The search behind the frontier: its rows can be planned, measured and sized."""
 
+import json
+
 import pytest
 import torch
 
+from hnetlib.experiment import paths
 from hnetlib.experiment.data import load_data
 from hnetlib.experiment.frontier import points, searched
 from hnetlib.experiment.hnet_learner import Learner
@@ -83,6 +86,20 @@ def test_simple_rivals_have_no_sine_or_learn_nothing(tiny, kind):
     learner.learn_task(1)
     assert torch.equal(before, learner.hnet.body[0].weight) == (kind == "random")
     assert len(learner.hnet.body) == (1 if kind == "linear" else 2)
+
+
+def test_one_thing_changed_keeps_more_only_with_more_steps():
+    rows = json.loads((paths.reference_dir("frontier") / "search.json").read_text())
+    (middle,) = [r for r in rows if (r["kind"], r["settings"]) == ("tokens", frontier.MIDDLE)]
+    tried = [row for row in rows if row["kind"] == "tried"]
+    assert len(tried) == len(frontier.TRIED) == 13
+    assert all("-dirty" not in row["commit"] for row in tried)
+    changes = [
+        {k: v for k, v in row["settings"].items() if frontier.MIDDLE.get(k) != v}
+        for row in tried
+        if row["acc"] > middle["acc"]
+    ]
+    assert [list(change) for change in changes] == [["first_task_factor"], ["steps_per_task"]]
 
 
 @pytest.mark.parametrize("kind", ["tokens", "separate"])
