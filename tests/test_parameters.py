@@ -279,7 +279,7 @@ def test_a_profile_that_evaluates_rarely_shows_no_nan(number, monkeypatch):
     monkeypatch.setitem(PROFILES, "smoke", PROFILES["smoke"] | {"eval_every": 2})
     monkeypatch.setitem(PROFILES, "smoke-plain", PROFILES["smoke-plain"] | {"eval_every": 2})
     monkeypatch.setattr("hnetlib.notebook.say", said.append)
-    monkeypatch.setattr("hnetlib.notebook.headline", lambda *texts: said.extend(texts))
+    monkeypatch.setattr("hnetlib.notebook.headline", lambda *texts, source="": said.extend(texts))
     run(number)
     assert said
     assert "nan" not in " ".join(said)
