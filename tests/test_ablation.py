@@ -130,6 +130,9 @@ def test_the_readme_quotes_it(recorded):
         f"{mean('+ least change'):.2f} %"
     )
     assert quoted in readme
+    times = json.loads((PLACE / "ablation_times.json").read_text())["ms"]
+    ratio = times[ablation.WHOLE_SINES] / times["+ least change"]
+    assert f"with steps {ratio:.0f} times as fast (chapter 6)" in readme
     assert make_config("laptop", "mnist").steps_per_task == ablation.FEW_STEPS * 4
 
 
