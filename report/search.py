@@ -41,7 +41,8 @@ LOW_RATES = ("lr", (1e-3, 3e-4, 1e-4))  # with one head, which wide networks do 
 WIDE_STRENGTHS = ("strength", (10.0, 1.0, 100.0))
 # The same with all of `laptop`'s steps, ten tasks: a hundred take about an hour.
 WIDE_TEN = {"num_tasks": 10} | WIDE_HEADS
-WIDE_TEN_EWC = [("strength", (100.0, 30.0, 300.0, 1000.0)), ("lr", (3e-3,))]
+# 1000 was tried once the run of a hundred tasks was made (stronger.json): none of that yet
+WIDE_TEN_EWC = [("strength", (100.0, 30.0, 300.0)), ("lr", (3e-3,))]
 WIDE_TEN_SI = [("strength", (10.0, 30.0, 100.0)), ("lr", (1e-3,))]
 HNET = [
     ("head_lr_factor", (33.0, 66.0, 100.0, 150.0, 200.0, 300.0)),
