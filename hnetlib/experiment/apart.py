@@ -79,14 +79,14 @@ def taught(config: Config, place: Path) -> Learner:
     """A learner whose generator is frozen: from its file, or by learning the first tasks."""
     learner = learner_of(config)
     with locked(place / "taught.lock", f"{place.name}: what is taught first"):
-        if _whole(place / "taught.pt", TAUGHT) is None:
+        kept = _whole(place / "taught.pt", TAUGHT, config.device)
+        if kept is None:
             few = learner_of(replace(config, num_tasks=config.generator_tasks))
             for task in range(config.generator_tasks):
                 few.learn_task(task)
             kept = {"network": few.network.state_dict(), "settings": settings_of(learner)}
             write_tensors(place / "taught.pt", kept)
-    kept = read_tensors(place / "taught.pt", config.device)
-    theirs, mine = kept.get("settings", {}), settings_of(learner)
+    theirs, mine = kept["settings"], settings_of(learner)
     if theirs != mine:
         other = [name for name, value in mine.items() if theirs.get(name) != value]
         raise ValueError(
@@ -112,7 +112,7 @@ def learned_task(path: Path, teacher: str, device: str = "cpu") -> dict | None:
     kept = _whole(path, OF_TASK, device)
     if kept is not None and path.stem != f"task-{kept['task']}":
         raise ValueError(f"place: expected {path.name} to be of that task, got {kept['task']}")
-    if kept is not None and kept.get("taught_by") != teacher:
+    if kept is not None and kept["taught_by"] != teacher:
         raise ValueError(
             f"place: expected {path.name} to be of the settings and the generator in taught.pt, "
             f"got others; without it the task is learned again: {path}"
@@ -122,17 +122,14 @@ def learned_task(path: Path, teacher: str, device: str = "cpu") -> dict | None:
 
 def _whole(path: Path, parts: tuple[str, ...], device: str = "cpu") -> dict | None:
     """What a file has, if it has these parts; None where there is none, or it is set aside."""
-    if not path.exists():
-        return None
     try:
-        kept = read_tensors(path, device)
-        lacking = [part for part in parts if part not in kept]
+        kept = read_tensors(path, device) if path.exists() else None
     except DamagedError:
-        kept, lacking = {}, ["all of it"]
-    if lacking:
-        set_aside(path, "it is damaged")
-        return None
-    return kept
+        kept = {}
+    if kept is None or kept.keys() >= {*parts}:
+        return kept
+    set_aside(path, "it is damaged")
+    return None
 
 
 def settings_of(learner: Learner) -> dict:
@@ -160,7 +157,7 @@ def learn_some(config: Config, place: Path, tasks: Iterable[int]) -> float:
         kept = {"tokens": hnet.task_tokens[task].detach(), "chosen": hnet.selections.of(task)}
         accuracies.append(float(right[0]))
         kept |= {"accuracy": accuracies[-1], "seconds": seconds, "taught_by": teacher}
-        kept["task"] = task
+        kept |= {"task": task}
         write_tensors(path, kept)
     return sum(accuracies) / len(accuracies)
 
