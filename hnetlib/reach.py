@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 DEPTH = 8  # of what holds what; deeper than any module that was tried
-HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-# What nn.Module and nn.RNNBase keep themselves.
-_OF_PYTORCH = {*vars(nn.Module()), "_flat_weights", "_flat_weight_refs"} - {*HOOKS}
+# What nn.Module and nn.RNNBase keep themselves, but for a user's hooks.
+_OF_PYTORCH = {*vars(nn.Module()), "_flat_weights", "_flat_weight_refs"}
+_OF_PYTORCH -= {"_forward_hooks", "_forward_pre_hooks"}
 
 
 def refuse_what_reaches_past(module: nn.Module) -> None:
@@ -108,14 +108,18 @@ def refuse_shared_memory(module: nn.Module, generated: set[int]) -> None:
     for several in by_memory.values():
         if len(several) == 1 or not any(id(tensor) in generated for _, tensor in several):
             continue
-        taken: dict[int, str] = {}
-        for name, tensor in sorted(several, key=lambda pair: id(pair[1]) not in generated):
-            for place in _bytes_of(tensor):
-                if taken.setdefault(place, name) != name:
-                    raise ValueError(
-                        f"{name}: shares memory with {taken[place]}, which a copy would not; "
-                        "assign the parameter itself to tie the two, or give it memory of its own"
-                    )
+        several.sort(key=lambda pair: id(pair[1]) not in generated)
+        owner = torch.full((several[0][1].untyped_storage().nbytes(),), -1)
+        for number, (name, tensor) in enumerate(several):
+            size = tensor.element_size()
+            steps, first = [size * step for step in tensor.stride()], size * tensor.storage_offset()
+            mine = owner.as_strided(tensor.shape, steps, first)  # where its elements begin
+            if mine.max() >= 0:
+                raise ValueError(
+                    f"{name}: shares memory with {several[mine.max()][0]}, which a copy would not; "
+                    "assign the parameter itself to tie the two, or give it memory of its own"
+                )
+            mine.fill_(number)
 
 
 def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -129,11 +133,3 @@ def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _has_memory(tensor: Tensor) -> bool:
     return tensor.layout == torch.strided and not tensor.is_meta and tensor.numel() > 0
-
-
-def _bytes_of(tensor: Tensor) -> list[int]:
-    """Where in its memory the elements of a tensor begin."""
-    first, shape, steps = tensor.storage_offset(), tensor.shape, tensor.stride()
-    last = first + sum((size - 1) * step for size, step in zip(shape, steps, strict=True))
-    places = torch.arange(last + 1).as_strided(shape, steps, first)
-    return (places * tensor.element_size()).flatten().tolist()
