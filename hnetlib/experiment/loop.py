@@ -29,6 +29,11 @@ class DivergedError(RuntimeError):
     """A loss or a weight is no finite number; the message says where, in one line."""
 
 
+def diverged(what: str) -> DivergedError:
+    """The error of a training in which `what` is so."""
+    return DivergedError(f"training diverged: {what}; a smaller learning rate may help")
+
+
 class Stateful(Protocol):
     """What changes from step to step: modules, optimizers, an order of images, ..."""
 
@@ -121,19 +126,15 @@ class Loop:
     def _check(self, losses: Mapping[str, Tensor], number: int) -> None:
         for tag, value in losses.items():
             if not math.isfinite(value):
-                raise DivergedError(
-                    f"training diverged: {tag} is {float(value)} at step {number + 1} of task "
-                    f"{self.task + 1}; a smaller learning rate may help"
+                raise diverged(
+                    f"{tag} is {float(value)} at step {number + 1} of task {self.task + 1}"
                 )
 
     def check_weights(self, network: torch.nn.Module) -> None:
         """DivergedError unless every parameter is finite: call it when the task is learned."""
         for name, parameter in network.named_parameters():
             if not parameter.isfinite().all():
-                raise DivergedError(
-                    f"training diverged: {name} is not finite after task {self.task + 1}; a "
-                    "smaller learning rate may help"
-                )
+                raise diverged(f"{name} is not finite after task {self.task + 1}")
 
 
 def fit(
@@ -167,9 +168,6 @@ def fit(
         schedule.step()
         if step % max(1, steps // points) == 0 or step == steps:
             if not all(tensor.isfinite().all() for tensor in (loss, *parameters)):
-                raise DivergedError(
-                    f"training diverged: not finite after step {step}, the loss is {loss.item()}; "
-                    "a smaller learning rate may help"
-                )
+                raise diverged(f"not finite after step {step}, the loss is {loss.item()}")
             measured[step] = accuracy(classify, data.eval_images, data.eval_labels)
     return measured
