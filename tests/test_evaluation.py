@@ -91,6 +91,7 @@ def test_a_network_without_numbers_is_right_nowhere():
     labels = torch.tensor([0, 0, 1])
     logits = torch.tensor([[torch.nan, 0.0], [1.0, 0.0], [torch.nan, torch.nan]])
     assert evaluation.accuracy(lambda some: logits, torch.zeros(3, 2), labels) == 1 / 3
+    assert evaluation.are_right(logits, labels).tolist() == [False, True, False]
 
 
 def test_of_other_streams_it_says_so():

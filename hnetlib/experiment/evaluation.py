@@ -95,16 +95,19 @@ def _count_right(
 def _right(
     classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, classes: int | None = None
 ) -> Tensor:
-    """How many `images` [M, D] `classify` labels right; leading dimensions of logits are kept.
+    """How many `images` [M, D] `classify` labels right; leading dimensions of logits are kept."""
+    return sum(
+        are_right(classify(some)[..., :classes], true).sum(-1)
+        for some, true in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True)
+    )
 
-    Where a logit is no number, nothing is right.
+
+def are_right(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether logits [..., B, classes] are highest at the labels [B]; not where one is no number.
+
+    The highest of those would be the first one.
     """
-    right = []
-    for some, true in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True):
-        logits = classify(some)[..., :classes]  # [..., B, classes]
-        known = ~logits.isnan().any(-1)  # argmax would give the first class
-        right.append(((logits.argmax(-1) == true) & known).sum(-1))
-    return sum(right)
+    return (logits.argmax(-1) == labels) & ~logits.isnan().any(-1)
 
 
 def average_accuracy(R: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from hnetlib.checks import expect_a, expect_at_least
-from hnetlib.experiment.evaluation import Network, in_eval_mode
+from hnetlib.experiment.evaluation import Network, are_right, in_eval_mode
 from hnetlib.experiment.streams import ImageTasks
 from hnetlib.experiment.tasks import PermutedTasks
 
@@ -171,8 +171,7 @@ def evaluate(
     """
     rows: dict[str, list[list[float]]] = {name: [] for name in rules}
     for task, (said, labels) in enumerate(_said_of_each(network, tasks, num_images)):
-        known = ~said.logits.isnan().any(-1)  # a logit that is no number is no answer
-        right = (said.logits.argmax(-1) == labels) & known  # [T, B]
+        right = are_right(said.logits, labels)  # [T, B]
         for name, rule in rules.items():
             rows[name].append(_row(rule(said), right, task, batch))
     return {name: Found(*torch.tensor(row).mean(0).tolist()) for name, row in rows.items()}
@@ -191,7 +190,7 @@ def evaluate_by_weights(network: Network, tasks: Tasks, num_images: int, batch: 
         asked = torch.cat([scores.argmax(0), torch.tensor([task])]).unique()  # [A]
         logits = logits_of_all(network, images, len(asked), [network.weights_of(asked)])
         right = torch.zeros(scores.shape, dtype=torch.bool)
-        right[asked] = among_classes(logits, tasks, asked).argmax(-1) == labels
+        right[asked] = are_right(among_classes(logits, tasks, asked), labels)
         rows.append(_row(scores, right, task, batch))
     return Found(*torch.tensor(rows).mean(0).tolist())
 
