@@ -95,17 +95,14 @@ def planned(found: dict, steps_per_task: int) -> Iterator[tuple[str, Config]]:
     Without the penalty least change is the shortest change: those runs stand once, and with the few
     steps alone, as nothing is left after those. `found`: what the first row does best with.
     """
+    tuned, sines, whole = STEPS[PAPER] | found, STEPS["+ sines"] | found, {"penalty": "all"}
+    rows = [*STEPS.items(), (TUNED, tuned), (TUNED_SINES, sines)]
+    rows += [(WHOLE, tuned | whole), (WHOLE_SINES, sines | whole)]
+    if steps_per_task == FEW_STEPS:
+        rows += [(name, changes | {"beta": 0.0}) for name, changes in [*STEPS.items()][:-1]]
     for pair in PAIRS:
-        for name, changes in STEPS.items():
+        for name, changes in rows:
             yield name, make(changes, steps_per_task, pair)
-        yield TUNED, make(STEPS[PAPER] | found, steps_per_task, pair)
-        yield TUNED_SINES, make(STEPS["+ sines"] | found, steps_per_task, pair)
-        yield WHOLE, make(STEPS[PAPER] | found | {"penalty": "all"}, steps_per_task, pair)
-        sines = STEPS["+ sines"] | found | {"penalty": "all"}
-        yield WHOLE_SINES, make(sines, steps_per_task, pair)
-        for name, changes in list(STEPS.items())[:-1]:
-            if steps_per_task == FEW_STEPS:
-                yield name, make(changes | {"beta": 0.0}, steps_per_task, pair)
 
 
 def timed_step(config: Config) -> Callable[[], object]:
