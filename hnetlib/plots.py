@@ -1,4 +1,4 @@
-"""Every figure of the report, in one style. Functions take results and return a figure."""
+"""Figures of the report, in one style (that of `experiment.frontier` too): of results, a figure."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -213,7 +213,7 @@ def on_meta(module: nn.Module) -> nn.Module:
         memo[id(tensor)] = hollow(empty, is_parameter, tensor.requires_grad)
     try:
         empty = copy.deepcopy(module, memo)
-    except (TypeError, RuntimeError, NotImplementedError, pickle.PickleError) as error:
+    except (TypeError, RuntimeError, pickle.PickleError) as error:
         raise ValueError(f"target: expected a module that can be copied, but: {error}") from error
     for name, tensor in (*empty.named_parameters(), *empty.named_buffers()):
         if not isinstance(tensor, Hollow):
