@@ -7,13 +7,13 @@
 Writes `report/reference/<profile>/`: each run's settings, metrics and provenance, `summary.json`
 with one row for each method over its (seed, permutation_seed) pairs, and the figure of the README.
 Accuracies are fractions. `logs/reference/<method>/<profile>-s<seed>/` gets the TensorBoard log of
-the first pair, of `laptop`'s hypernetwork those of all; a recorded run whose log is not there gets
-one, its training curves if its checkpoint is on disk. Can be stopped at any time: the same command
-skips what is recorded and resumes what was begun. A run that is recorded with the same settings is
-not made again, also if the code has changed since: its commit is beside it, and `--anew` makes it
-again. The first pair of each method is trained alone, for its seconds; the others `--jobs` at a
-time, and their seconds stay out of the summary, as all do with `--untimed`: the machine has other
-work.
+the first pair, but of wide plain networks, and of `laptop`'s hypernetwork those of all; a recorded
+run whose log is not there gets one, its training curves if its checkpoint is on disk. Can be
+stopped at any time: the same command skips what is recorded and resumes what was begun. A run that
+is recorded with the same settings is not made again, also if the code has changed since: its commit
+is beside it, and `--anew` makes it again. The first pair of each method is trained alone, for its
+seconds; the others `--jobs` at a time, and their seconds stay out of the summary, as all do with
+`--untimed`: the machine has other work.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from hnetlib.experiment.profiles import MATCHED_SIZE, PROFILES
 from hnetlib.experiment.runs import ELSEWHERE, Run
 from hnetlib.experiment.tasks import PermutedTasks
 from report.command import in_one_line
-from report.planned import ALL_STEPS, METHODS, planned
+from report.planned import METHODS, planned
 
 LABELS = {"hnet": "with the regulariser", "hnet-beta0": "without"}
 HELD = ("laptop", "tokens-small")  # profiles whose first hypernetwork is kept for `hnetlib.load`
@@ -84,7 +84,7 @@ def is_logged(recorded_run: dict) -> bool:
     """Whether a run has a log here: TensorBoard draws none of more than 40 until it is asked to."""
     config = recorded_run["config"]
     all_pairs = recorded_run["method"] == "hnet" and config["profile"] in ALL_LOGGED
-    return all_pairs or (config["seed"] == 0 and not recorded_run["method"].endswith(ALL_STEPS))
+    return all_pairs or (config["seed"] == 0 and MATCHED_SIZE not in recorded_run["method"])
 
 
 def write_reference_log(recorded_run: dict) -> None:
