@@ -75,6 +75,8 @@ def _refuse_what_cannot_be_copied(module: nn.Module) -> None:
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(f"{name}: not initialised yet; run the module on an input first")
+        if tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
+            raise ValueError(f"{name}: has a hook on its gradient, which no copy has; remove it")
     for path, part in module.named_modules():
         _refuse_wrapper(path or "target", part)
         for hook in part._forward_pre_hooks.values():

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 DEPTH = 8  # of what holds what; deeper than any module that was tried
 # What nn.Module and nn.RNNBase keep themselves, but for a user's hooks.
 _OF_PYTORCH = {*vars(nn.Module()), "_flat_weights", "_flat_weight_refs"}
-_OF_PYTORCH -= {"_forward_hooks", "_forward_pre_hooks"}
+_OF_PYTORCH -= {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"}
 
 
 def refuse_what_reaches_past(module: nn.Module) -> None:

@@ -98,12 +98,22 @@ def test_what_a_copy_follows_is_not(name):
     torch.testing.assert_close(hnet.run(x, task=0), expected)
 
 
-@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+    ],
+)
 def test_hooks_that_close_over_a_parameter_are_refused(kind):
     net = Net(lambda net: None)
     net.gain = nn.Parameter(torch.ones(4))
     getattr(net.layer, kind)(lambda module, *values: values[-1] * net.gain)
-    with pytest.raises(ValueError, match=r"^layer\._forward_(pre_)?hooks: reaches a parameter"):
+    with pytest.raises(
+        ValueError, match=r"^layer\._(for|back)ward_(pre_)?hooks: reaches a parameter"
+    ):
         Hypernetwork(net, 1, hnet_hidden=(8,))
 
 
@@ -112,6 +122,16 @@ def test_hooks_that_keep_what_they_see_outside_work():
     net.layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
     hnet, x = Hypernetwork(net, 1, hnet_hidden=(8,)), torch.randn(3, 4)
     assert hnet.run(x, task=0) is seen[-1]
+
+
+@pytest.mark.parametrize("kind", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_a_hook_on_a_parameter_is_refused_until_it_is_removed(kind):
+    net = Net(lambda net: None)
+    hook = getattr(net.layer.bias, kind)(lambda _: None)
+    with pytest.raises(ValueError, match=r"^layer\.bias: has a hook"):
+        Hypernetwork(net, 1, hnet_hidden=(8,))
+    hook.remove()
+    Hypernetwork(net, 1, hnet_hidden=(8,))
 
 
 class Twice(nn.Module):
