@@ -1,7 +1,9 @@
 """Settings: profiles, explicit values, and one clear line for each wrong one."""
 
+import json
 from dataclasses import fields
 
+import numpy as np
 import pytest
 
 from hnetlib.experiment.config import Config, defaults, make_config
@@ -21,6 +23,15 @@ def test_an_explicit_value_wins_and_none_means_the_profiles():
     assert config.beta == Config.beta
     assert config.hnet_hidden == (5, 6)
     assert config.steps_per_task == PROFILES["smoke"]["steps_per_task"]
+
+
+def test_numbers_of_numpy_are_numbers_and_can_be_written_down():
+    of_numpy = make_config(
+        "smoke", "mnist5k", num_tasks=np.int64(7), lr=np.float64(0.5), hnet_hidden=np.array([5, 6])
+    )
+    assert json.dumps(of_numpy.as_dict()) == json.dumps(
+        make_config("smoke", "mnist5k", num_tasks=7, lr=0.5, hnet_hidden=(5, 6)).as_dict()
+    )
 
 
 def test_the_first_task_gets_its_factor():

@@ -5,6 +5,8 @@ import io
 import math
 import sys
 
+import numpy as np
+
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 WORDS = {"true": True, "false": False, "none": None}
 
@@ -19,10 +21,11 @@ def say_in_any_locale() -> None:
 def literal(text: object) -> object:
     """A string as the Python literal it spells (true, false, none in any case), else as it is.
 
-    Sizes may stand with spaces alone: "64 32" is [64, 32].
+    Sizes may stand with spaces alone: "64 32" is [64, 32]. Numbers and arrays of numpy's, and lists
+    of them, are as Python has them.
     """
     if not isinstance(text, str) or not text.strip():
-        return text
+        return _of_python(text)
     if text.strip().lower() in WORDS:
         return WORDS[text.strip().lower()]
     for spelled in (text.strip(), f"[{', '.join(text.split())}]"):
@@ -86,6 +89,12 @@ def shares(name: str, value: object) -> list[float]:
             f"got {value!r}"
         )
     return [float(item) for item in found]
+
+
+def _of_python(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return type(value)(map(_of_python, value)) if type(value) in (list, tuple) else value
 
 
 def _is_list(value: object) -> bool:
