@@ -22,13 +22,7 @@ import torch
 from hnetlib.experiment import evaluation, sweep
 from hnetlib.experiment.config import Config
 from hnetlib.experiment.data import load_data
-from hnetlib.experiment.files import (
-    DamagedError,
-    locked,
-    read_tensors,
-    set_aside,
-    write_tensors,
-)
+from hnetlib.experiment.files import locked, read_sound, write_tensors
 from hnetlib.experiment.hnet_learner import Learner
 from hnetlib.experiment.runs import identity_of
 from hnetlib.experiment.step import prepare_torch
@@ -122,14 +116,9 @@ def learned_task(path: Path, teacher: str, device: str = "cpu") -> dict | None:
 
 def _whole(path: Path, parts: tuple[str, ...], device: str = "cpu") -> dict | None:
     """What a file has, if it has these parts; None where there is none, or it is set aside."""
-    try:
-        kept = read_tensors(path, device) if path.exists() else None
-    except DamagedError:
-        kept = {}
-    if kept is None or kept.keys() >= {*parts}:
-        return kept
-    set_aside(path, "it is damaged")
-    return None
+    return read_sound(
+        path, device, lambda kept: None if kept.keys() >= {*parts} else "it is damaged"
+    )
 
 
 def settings_of(learner: Learner) -> dict:

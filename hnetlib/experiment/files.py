@@ -11,7 +11,7 @@ import os
 import pickle
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -143,6 +143,24 @@ def set_aside(path: Path, flaw: str) -> None:
     with one_line(path):
         os.replace(path, kept)
     print(f"{path} is not used: {flaw}; kept as {kept.name}", file=sys.stderr, flush=True)
+
+
+def read_sound(path: Path, device: str, flaw_of: Callable[[dict], str | None]) -> dict | None:
+    """What `write_tensors` wrote; None where there is nothing, or it was damaged and set aside.
+
+    `flaw_of` says what else makes it of no use, None where nothing does.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = read_tensors(path, device)
+        flaw = flaw_of(content)
+        if flaw is None:
+            return content
+    except DamagedError:
+        flaw = "it is damaged"
+    set_aside(path, flaw)
+    return None
 
 
 def entries(place: Path, pattern: str) -> list[Path]:

@@ -25,13 +25,13 @@ import torch
 from hnetlib.experiment import paths
 from hnetlib.experiment.config import Config
 from hnetlib.experiment.files import (
-    DamagedError,
     RunError,
     entries,
     fill_with_tensors,
     locked,
     one_line,
     read_json,
+    read_sound,
     read_tensors,
     set_aside,
     side_file,
@@ -163,18 +163,12 @@ class Run:
 
     def load_tensors(self, name: str, device: str = "cpu") -> dict | None:
         """What `save_tensors` wrote; None if there is nothing, or nothing whole of this run."""
-        path = self.directory / name
-        if not path.exists():
-            return None
-        try:
-            state = read_tensors(path, device)
-            if state.get("run") == self.digest:
-                return state
-            flaw = "it is of a run with other settings, data or code"
-        except DamagedError:
-            flaw = "it is damaged"
-        set_aside(path, flaw)
-        return None
+        other = "it is of a run with other settings, data or code"
+        return read_sound(
+            self.directory / name,
+            device,
+            lambda state: None if state.get("run") == self.digest else other,
+        )
 
     def finish(self, results: dict) -> None:
         """Writes the results: from now on the run is finished."""
