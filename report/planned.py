@@ -42,7 +42,7 @@ BRIEF: Methods = {"hnet": ({}, THREE)} | {
     m: ({"method": m}, THREE) for m in BASELINES if m not in ("joint-hnet", "separate")
 }
 PUBLISHED: Methods = {m: ({"method": m}, ONE) for m in BASELINES_OF["published10"]}
-# The paper's hundred tasks with all their steps: the first of them, 85 minutes of two cores.
+# The paper's hundred tasks with all their steps: the first of them, about two hours of two cores.
 PAPER: Methods = {"hnet": ({"num_tasks": 20}, ONE)}
 
 
