@@ -2,8 +2,10 @@
 
 import gzip
 import hashlib
+import signal
 import socket
 import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +114,15 @@ def one_line(capsys) -> str:
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "Traceback" not in line
     return line
+
+
+def started_to_stop(command, number) -> subprocess.Popen:
+    """A process that heeds this signal."""
+    # a suite that a shell started in the background has Ctrl-C ignored, and would hand that on
+    before = signal.signal(number, signal.default_int_handler)
+    process = subprocess.Popen(command, cwd=paths.PACKAGE.parent, stderr=subprocess.PIPE, text=True)
+    signal.signal(number, before)
+    return process
 
 
 def without_times(results):

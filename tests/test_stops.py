@@ -1,20 +1,17 @@
 """Training that diverges or is stopped: one line that says so, and what is there goes on."""
 
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
 import torch
-from conftest import QUICK, one_line, slow
+from conftest import QUICK, one_line, slow, started_to_stop
 
 from hnetlib.experiment import hnet_learner, paths
 from hnetlib.experiment.learner import train_or_load
 from hnetlib.experiment.loop import DivergedError
 from hnetlib.train import main
-
-ROOT = paths.PACKAGE.parent
 
 
 @pytest.mark.parametrize(
@@ -93,10 +90,7 @@ def test_the_last_good_checkpoint_stays_when_a_later_task_diverges(tiny, monkeyp
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stop_is_one_line_and_resumable(tmp_path, number, code):
     command = [sys.executable, "-m", "hnetlib.train", *QUICK, "--num_tasks", "2000"]
-    # a suite that a shell started in the background has Ctrl-C ignored, and would hand that on
-    before = signal.signal(number, signal.default_int_handler)
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    signal.signal(number, before)
+    process = started_to_stop(command, number)
     while not list((tmp_path / "runs").glob("*/checkpoint.pt")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(number)

@@ -7,10 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 
 import pytest
-from conftest import without_times
+from conftest import started_to_stop, without_times
 from filelock import FileLock
 from test_setup import ROOT, make
 
@@ -223,11 +222,7 @@ def dies(number):
 def test_a_stop_is_one_line_ends_all_processes_and_goes_on(tmp_path, number, jobs):
     command = [sys.executable, "-m", "report.sweep", "--profile", "smoke-plain", "--jobs", jobs]
     command += ["--out", str(tmp_path / "out"), "num_tasks=300,301,302", "steps_per_task=5"]
-    # what was started behind a shell's `&` ignores SIGINT, and so would its processes
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heed
-    )
+    process = started_to_stop(command, number)
     begun = paths.runs_dir().glob
     while len(list(begun("*/checkpoint.pt"))) < int(jobs) and process.poll() is None:
         time.sleep(0.02)
