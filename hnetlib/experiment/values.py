@@ -5,8 +5,6 @@ import io
 import math
 import sys
 
-import numpy as np
-
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 WORDS = {"true": True, "false": False, "none": None}
 
@@ -92,6 +90,8 @@ def shares(name: str, value: object) -> list[float]:
 
 
 def _of_python(value: object) -> object:
+    import numpy as np  # here: commands that read texts alone start without it
+
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     return type(value)(map(_of_python, value)) if type(value) in (list, tuple) else value
