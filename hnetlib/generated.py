@@ -17,8 +17,9 @@ def split_parameters(module: nn.Module, generate: str | Sequence[str]) -> tuple[
     """Parameters that get generated, and those that stay as they are.
 
     One is generated if any of its names matches a pattern, unless it is frozen. ValueError names
-    what can't be: a pattern without a match, parameters that are lazy, complex, sparse, not finite
-    or without values, options of embeddings that ask for more, and modules that can't be copied.
+    what can't be: a pattern without a match, parameters that are lazy, complex, sparse, not finite,
+    without values or with hooks, options of embeddings that ask for more, and modules that can't be
+    copied.
     """
     _refuse_what_cannot_be_copied(module)
     parameters = by_tensor(module.named_parameters(remove_duplicate=False))
@@ -75,7 +76,7 @@ def _refuse_what_cannot_be_copied(module: nn.Module) -> None:
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(f"{name}: not initialised yet; run the module on an input first")
-        if tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
+        if tensor._backward_hooks or tensor._post_accumulate_grad_hooks:
             raise ValueError(f"{name}: has a hook on its gradient, which no copy has; remove it")
     for path, part in module.named_modules():
         _refuse_wrapper(path or "target", part)

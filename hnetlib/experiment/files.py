@@ -146,9 +146,9 @@ def set_aside(path: Path, flaw: str) -> None:
 
 
 def read_sound(path: Path, device: str, flaw_of: Callable[[dict], str | None]) -> dict | None:
-    """What `write_tensors` wrote; None where there is nothing, or it was damaged and set aside.
+    """What `write_tensors` wrote; None where there is nothing, or it is of no use and set aside.
 
-    `flaw_of` says what else makes it of no use, None where nothing does.
+    That is what is damaged, and what `flaw_of` has a word for: it returns None where all is well.
     """
     if not path.exists():
         return None
