@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from hnetlib.experiment import paths
-from hnetlib.experiment.config import NUM_PIXELS
+from hnetlib.experiment.config import NUM_PIXELS, Config
 from hnetlib.experiment.frontier import searched
 from hnetlib.targets import make_target
 
@@ -26,6 +26,15 @@ def matrix(profile, seed=0):
 def learned(profile, tasks):
     R = matrix(profile)
     return statistics.fmean(R[t][t] for t in tasks)
+
+
+def settings(profile):
+    return Config.of_record(read(f"{profile}/runs/hnet-s0.json")["config"])
+
+
+def differing(*profiles):
+    mine, other = (settings(profile).as_dict() for profile in profiles)
+    return {name for name, value in mine.items() if value != other[name]}
 
 
 def one(rows, **wanted):
@@ -153,3 +162,15 @@ def test_what_is_typed_is_what_the_file_says(place, said, typed):
     assert " ".join(text.split()).count(said) == 1
     places = len(typed.partition(".")[2])
     assert f"{TYPED[place, said, typed]():.{places}f}" == typed
+
+
+def test_the_runs_by_the_papers_settings_differ_in_what_appendix_c_says():
+    said = {"profile", "num_tasks", "steps_per_task"}
+    assert differing("paper", "paper-brief") == said
+    said = {"profile", "num_tasks", "hnet_hidden", "hnet_activation", "num_chunks", "beta"}
+    said |= {"task_token_dim", "chunk_token_dim", "penalty", "penalty_size"}
+    assert differing("paper", "paper10") - {"threads", "eval_every"} == said
+    ours, theirs = settings("paper"), settings("paper10")
+    assert ours.beta * 10 == pytest.approx(theirs.beta)
+    assert (ours.hnet_hidden[2:], theirs.hnet_hidden) == ((350,), (25, 25))
+    assert ours.steps_per_task == 5 * settings("paper-brief").steps_per_task
